@@ -1,0 +1,347 @@
+"""The table of states. What may become of a task is decided here and nowhere else.
+
+1. `apply` is the only way from one task value to the next; `host/ledger.py` is its only caller that writes.
+2. A final status never changes, except `lost`, by a report of the generation that was lost.
+3. The wish revision rises whenever the wish changes; the generation rises only with `Placed`.
+4. No effects come out: what must be done is derived from rows by `host/dispatch.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
+from kohakuriver.errors import InvalidTransition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approved:
+    """An operator let it through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """An operator refused it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """The scheduler chose a node; written together with the reservation."""
+
+    node: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """The runner journaled the attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedForNow:
+    """The runner cannot take it at present; nothing was started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedForGood:
+    """The runner can never take it; nothing was started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The backend started the attempt's process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartFailed:
+    """Preparation or start failed; nothing runs."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeverStarted:
+    """The attempt was ended before anything ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exited:
+    """The process ended. `signalled` names our signal if it was delivered before the end."""
+
+    exit: Exit
+    signalled: Status | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    """The runner froze it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The runner let it go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitReached:
+    """The runner began to end it for its time limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseWanted:
+    """Somebody wants it paused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeWanted:
+    """Somebody wants it to go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KillWanted:
+    """Somebody wants it ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopWanted:
+    """Somebody wants the VPS at rest, its disk kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartWanted:
+    """Somebody wants the stopped VPS to run again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """The stopped VPS and its disk were given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredLost:
+    """An operator, or an explicit `lost_after`, gave it up."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requeued:
+    """Its policy sends it back to the queue after fencing."""
+
+    reason: str
+
+
+Event = (
+    Approved
+    | Rejected
+    | Placed
+    | Accepted
+    | RefusedForNow
+    | RefusedForGood
+    | Started
+    | StartFailed
+    | NeverStarted
+    | Exited
+    | Paused
+    | Resumed
+    | LimitReached
+    | PauseWanted
+    | ResumeWanted
+    | KillWanted
+    | StopWanted
+    | StartWanted
+    | Deleted
+    | DeclaredLost
+    | Requeued
+)
+Handler = Callable[[Task, Event, datetime], Task]
+
+#: events that a runner reports about one attempt
+REPORTED = (
+    Accepted,
+    RefusedForNow,
+    RefusedForGood,
+    Started,
+    StartFailed,
+    NeverStarted,
+    Exited,
+    Paused,
+    Resumed,
+    LimitReached,
+)
+
+
+def apply(task: Task, event: Event, now: datetime) -> Task:
+    """The task after the event. Raises InvalidTransition with the task's story when the table has no such edge."""
+    handler = TRANSITIONS.get((task.status, type(event)))
+    if handler is None:
+        raise InvalidTransition(f"task {task.id}: {type(event).__name__} while {task.status}")
+    return replace(handler(task, event, now), version=task.version + 1)
+
+
+def allowed(task: Task, event: type[Event]) -> bool:
+    """Whether the table has an edge for this kind of event from where the task stands."""
+    return (task.status, event) in TRANSITIONS
+
+
+def _to(status: Status) -> Handler:
+    def handler(task: Task, _event: Event, now: datetime) -> Task:
+        if status in FINAL or status is Status.STOPPED:
+            return replace(task, status=status, finished=now)
+        return replace(task, status=status)
+
+    return handler
+
+
+def _ended(task: Task, event: Event, now: datetime) -> Task:
+    reason = getattr(event, "reason", None)
+    return replace(_to(Status.FAILED)(task, event, now), exit=Exit(reason=reason))
+
+
+def _rejected(task: Task, event: Event, now: datetime) -> Task:
+    return replace(_to(Status.REJECTED)(task, event, now), exit=Exit(reason=getattr(event, "reason", None)))
+
+
+def _placed(task: Task, event: Event, _now: datetime) -> Task:
+    assert isinstance(event, Placed)
+    if task.wanted is not Wanted.RUN:
+        raise InvalidTransition(f"task {task.id}: placed while {task.wanted} is wanted")
+    return replace(
+        task,
+        status=Status.ASSIGNED,
+        node=event.node,
+        generation=task.generation + 1,
+        started=None,
+        finished=None,
+        exit=None,
+    )
+
+
+def _back_to_queue(task: Task, _event: Event, _now: datetime) -> Task:
+    return replace(task, status=Status.PENDING, started=None)
+
+
+def _started(task: Task, _event: Event, now: datetime) -> Task:
+    return replace(task, status=Status.RUNNING, started=task.started or now, finished=None, exit=None)
+
+
+def _started_while_stopping(task: Task, _event: Event, now: datetime) -> Task:
+    return replace(task, started=task.started or now)
+
+
+def _exited(task: Task, event: Event, now: datetime) -> Task:
+    assert isinstance(event, Exited)
+    return replace(task, status=by_exit(event), finished=now, exit=event.exit)
+
+
+def by_exit(event: Exited) -> Status:
+    """The status that an end means: our signal first, then the runtime's word."""
+    if event.signalled is not None:
+        return event.signalled
+    if event.exit.code == 0:
+        return Status.COMPLETED
+    return Status.KILLED_OOM if event.exit.oom else Status.FAILED
+
+
+def _as_wanted(task: Task, event: Event, now: datetime) -> Task:
+    status = Status.STOPPED if task.wanted is Wanted.STOPPED else Status.KILLED
+    return replace(task, status=status, finished=now, exit=Exit(reason=getattr(event, "reason", None)))
+
+
+def _wish(wanted: Wanted) -> Handler:
+    def handler(task: Task, _event: Event, _now: datetime) -> Task:
+        return task if task.wanted is wanted else replace(task, wanted=wanted, wish=task.wish + 1)
+
+    return handler
+
+
+def _end(wanted: Wanted, status: Status) -> Handler:
+    """The wish to end it: a move to `status`, and a rising wish unless it was wanted already."""
+
+    def handler(task: Task, event: Event, now: datetime) -> Task:
+        if wanted is Wanted.STOPPED and task.spec.kind is not Kind.VPS:
+            raise InvalidTransition(f"task {task.id}: only a VPS can be stopped; kill it instead")
+        moved = _to(status)(task, event, now) if status is not task.status else task
+        if task.wanted is wanted or (task.wanted is Wanted.KILLED and wanted is Wanted.STOPPED):
+            return moved
+        return replace(moved, wanted=wanted, wish=task.wish + 1)
+
+    return handler
+
+
+def _start_again(task: Task, _event: Event, _now: datetime) -> Task:
+    return replace(
+        task, status=Status.PENDING, wanted=Wanted.RUN, wish=task.wish + 1, started=None, finished=None, exit=None
+    )
+
+
+def _lost(task: Task, event: Event, now: datetime) -> Task:
+    return replace(task, status=Status.LOST, finished=now, exit=Exit(reason=getattr(event, "reason", None)))
+
+
+def _ignore(task: Task, _event: Event, _now: datetime) -> Task:
+    return task
+
+
+def _table() -> dict[tuple[Status, type[Event]], Handler]:
+    s = Status
+    kill, stop = _end(Wanted.KILLED, s.STOPPING), _end(Wanted.STOPPED, s.STOPPING)
+    table: dict[tuple[Status, type[Event]], Handler] = {
+        (s.PENDING_APPROVAL, Approved): _to(s.PENDING),
+        (s.PENDING_APPROVAL, Rejected): _rejected,
+        (s.PENDING_APPROVAL, KillWanted): _end(Wanted.KILLED, s.KILLED),
+        (s.PENDING, Placed): _placed,
+        (s.PENDING, KillWanted): _end(Wanted.KILLED, s.KILLED),
+        (s.PENDING, StopWanted): _end(Wanted.STOPPED, s.STOPPED),
+        (s.ASSIGNED, Accepted): _to(s.STARTING),
+        (s.ASSIGNED, RefusedForNow): _back_to_queue,
+        (s.ASSIGNED, RefusedForGood): _ended,
+        (s.STARTING, Started): _started,
+        (s.STARTING, StartFailed): _ended,
+        (s.STARTING, Exited): _exited,
+        (s.RUNNING, Paused): _to(s.PAUSED),
+        (s.RUNNING, Exited): _exited,
+        (s.RUNNING, LimitReached): _to(s.STOPPING),
+        (s.PAUSED, Resumed): _to(s.RUNNING),
+        (s.PAUSED, Exited): _exited,
+        (s.PAUSED, LimitReached): _to(s.STOPPING),
+        (s.STOPPING, Exited): _exited,
+        (s.STOPPING, RefusedForNow): _as_wanted,
+        (s.STOPPING, RefusedForGood): _as_wanted,
+        (s.STOPPING, StartFailed): _as_wanted,
+        (s.STOPPING, NeverStarted): _as_wanted,
+        (s.STOPPING, Started): _started_while_stopping,
+        (s.STOPPED, StartWanted): _start_again,
+        (s.STOPPED, Deleted): _to(s.REMOVED),
+    }
+    for status in (s.ASSIGNED, s.STARTING, s.RUNNING, s.PAUSED, s.STOPPING):
+        table[status, KillWanted] = kill
+        table[status, StopWanted] = stop
+        table[status, DeclaredLost] = _lost
+        table[status, Requeued] = _back_to_queue
+    for status in (s.PENDING_APPROVAL, s.PENDING, s.ASSIGNED, s.STARTING, s.RUNNING, s.PAUSED):
+        table[status, PauseWanted] = _wish(Wanted.PAUSED)
+        table[status, ResumeWanted] = _wish(Wanted.RUN)
+    for reported in (Accepted, Paused, Resumed, LimitReached):
+        table[s.STOPPING, reported] = _ignore
+    table[s.LOST, Accepted] = _to(s.STARTING)
+    table[s.LOST, RefusedForGood] = _ended
+    table[s.LOST, StartFailed] = _ended
+    table[s.LOST, NeverStarted] = _as_wanted
+    table[s.LOST, Started] = _started
+    table[s.LOST, Paused] = _to(s.PAUSED)
+    table[s.LOST, Resumed] = _started
+    table[s.LOST, Exited] = _exited
+    return table
+
+
+#: (where it stands, what happened) -> what becomes of it
+TRANSITIONS = _table()
+
+assert all(status not in FINAL or status is Status.LOST for status, _ in TRANSITIONS)
+assert all((status, DeclaredLost) in TRANSITIONS for status in HOLDING)

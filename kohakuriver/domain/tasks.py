@@ -1,0 +1,173 @@
+"""Tasks as values: what was asked for, and where it stands. Knows no clock and no store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from kohakuriver.domain.resources import Request
+from kohakuriver.domain.targets import Target
+
+
+class Kind(StrEnum):
+    """What a task is for."""
+
+    COMMAND = "command"
+    """runs once; output and exit code are kept"""
+    VPS = "vps"
+    """a persistent machine that is stopped and started again"""
+
+
+class Status(StrEnum):
+    """Where a task stands; `lifecycle.TRANSITIONS` says how it gets there."""
+
+    PENDING_APPROVAL = "pending_approval"
+    """waits for an operator's word"""
+    PENDING = "pending"
+    """waits for a place"""
+    ASSIGNED = "assigned"
+    """has a node and a reservation; the runner has not answered yet"""
+    STARTING = "starting"
+    """the runner prepares it"""
+    RUNNING = "running"
+    """its process runs"""
+    PAUSED = "paused"
+    """frozen; keeps what it holds"""
+    STOPPING = "stopping"
+    """is being ended"""
+    STOPPED = "stopped"
+    """a VPS at rest; can be started again"""
+    COMPLETED = "completed"
+    """ended with exit code 0"""
+    FAILED = "failed"
+    """ended with another exit code, or could not start"""
+    KILLED = "killed"
+    """ended by somebody's wish"""
+    KILLED_OOM = "killed_oom"
+    """ended by the kernel for want of memory"""
+    TIMED_OUT = "timed_out"
+    """ended by its time limit"""
+    REJECTED = "rejected"
+    """an operator said no"""
+    LOST = "lost"
+    """given up; a true report of the same attempt may still correct it"""
+    REMOVED = "removed"
+    """a deleted VPS"""
+
+
+class Wanted(StrEnum):
+    """What its people want of a task."""
+
+    RUN = "run"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    KILLED = "killed"
+
+
+#: statuses that never change again, but for `lost` (contracts.md §1, rule 8)
+FINAL = frozenset(
+    {
+        Status.COMPLETED,
+        Status.FAILED,
+        Status.KILLED,
+        Status.KILLED_OOM,
+        Status.TIMED_OUT,
+        Status.REJECTED,
+        Status.LOST,
+        Status.REMOVED,
+    }
+)
+#: statuses in which an attempt holds a reservation on a node
+HOLDING = frozenset({Status.ASSIGNED, Status.STARTING, Status.RUNNING, Status.PAUSED, Status.STOPPING})
+#: statuses in which a task still counts against its owner's limits
+OPEN = HOLDING | {Status.PENDING_APPROVAL, Status.PENDING, Status.STOPPED}
+
+DEFAULT_GRACE = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What was asked for. Never changes after submit."""
+
+    kind: Kind = Kind.COMMAND
+    #: the command and its arguments; no shell looks at them
+    argv: tuple[str, ...] = ()
+    #: text of a script that is run instead of argv; argv are then its arguments
+    script: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: environment values that are never shown again
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    workdir: str | None = None
+    request: Request = field(default_factory=Request)
+    target: Target | None = None
+    #: None: the node's default backend
+    backend: str | None = None
+    #: the backend's own options, checked against the schema that the node announced
+    options: Mapping[str, object] = field(default_factory=dict)
+    #: an environment by name, or an image by reference; the process backend takes neither
+    container: str | None = None
+    image: str | None = None
+    #: seconds in `running`, time spent paused not counted; None: no limit
+    time_limit: int | None = None
+    #: seconds between SIGTERM and SIGKILL
+    grace: int = DEFAULT_GRACE
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """How an attempt ended. The code is the runtime's, never invented; None when the runtime could not say."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task and where it stands. `version` rises with every change and guards the write."""
+
+    id: int
+    batch: int
+    owner: int
+    spec: TaskSpec
+    name: str | None = None
+    status: Status
+    wanted: Wanted = Wanted.RUN
+    #: revision of `wanted`; a runner ignores a lower one
+    wish: int = 0
+    version: int = 0
+    node: int | None = None
+    #: number of the current attempt, 0 before the first; rises only with `assigned`
+    generation: int = 0
+    submitted: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    exit: Exit | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def attempt(self) -> str:
+        """The current attempt as runners and people name it: `<task>.<generation>`."""
+        return attempt_id(self.id, self.generation)
+
+    @property
+    def instance(self) -> str:
+        """The durable body: a command task has one per attempt, a VPS keeps one (contracts.md §1)."""
+        return str(self.id) if self.spec.kind is Kind.VPS else self.attempt
+
+
+def attempt_id(task: int, generation: int) -> str:
+    return f"{task}.{generation}"
+
+
+def parse_attempt(text: str) -> tuple[int, int]:
+    """The task and generation of an attempt id. Raises ValueError when it is none."""
+    task, dot, generation = text.partition(".")
+    if not dot or not (task.isascii() and task.isdigit() and generation.isascii() and generation.isdigit()):
+        raise ValueError(f"{text!r} is not an attempt: <task>.<generation>")
+    return int(task), int(generation)

@@ -1,0 +1,53 @@
+"""What only some backends can do. The core asks with isinstance and never for a plugin's name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from kohakuriver.hooks.values import Handle
+
+
+class Stream(Protocol):
+    """Bytes both ways."""
+
+    async def read(self, most: int) -> bytes: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def write_eof(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class CanPause(ABC):
+    """Can freeze every process of a run and let all go on. Both are idempotent; nothing runs on return of pause."""
+
+    @abstractmethod
+    async def pause(self, handle: Handle, run: str) -> None: ...
+
+    @abstractmethod
+    async def resume(self, handle: Handle, run: str) -> None: ...
+
+
+class CanExec(ABC):
+    """Can run a further command inside a body."""
+
+    @abstractmethod
+    async def exec(
+        self, handle: Handle, argv: Sequence[str], *, tty: bool, user: str | None, env: Mapping[str, str]
+    ) -> Stream: ...
+
+
+class CanDial(ABC):
+    """Can open a socket inside a run, services bound to its localhost included."""
+
+    @abstractmethod
+    async def dial(self, handle: Handle, run: str, protocol: Literal["tcp", "udp"], port: int) -> Stream: ...
+
+
+CAPABILITIES: tuple[type, ...] = (CanPause, CanExec, CanDial)
+
+
+def capabilities(backend: object) -> tuple[str, ...]:
+    """The names of the capability classes that a backend implements."""
+    return tuple(kind.__name__ for kind in CAPABILITIES if isinstance(backend, kind))

@@ -1,0 +1,306 @@
+"""Messages of the link between host and runner; `contrib/notes/wire.md` gives order, limits and acknowledgement.
+
+Unknown fields are ignored, an unknown message is answered `Unsupported`, and a field is only ever added with a
+default: a host speaks to runners one release older and one newer.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+MAJOR = 1
+#: bytes of one encoded message; anything bigger is a stream
+MOST_MESSAGE = 256 * 1024
+#: bytes of one encoded assignment; refused at submit above that
+MOST_ASSIGNMENT = 128 * 1024
+#: bytes of output, both streams together, that ride in the report of an exit; more is fetched by a stream
+MOST_INLINE_OUTPUT = 64 * 1024
+#: entries in one page of the inventory or of the wanted set
+PAGE = 500
+PING_SECONDS = 5.0
+DEAD_SECONDS = 15.0
+TICKET_SECONDS = 10.0
+STREAM_PROTOCOL = "kohakuriver-stream"
+
+
+class Message(msgspec.Struct, kw_only=True, tag_field="t", omit_defaults=True):
+    """Anything that crosses the link."""
+
+
+class WireDevice(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A card, as domain.resources.Device."""
+
+    id: str
+    kind: str = "gpu"
+    model: str = ""
+    memory: int = 0
+    uuid: str | None = None
+    index: int | None = None
+    numa: int | None = None
+    group: str | None = None
+    modes: list[str] = msgspec.field(default_factory=lambda: ["host"])
+
+
+class WireCell(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A NUMA cell, as domain.resources.Cell."""
+
+    id: int = 0
+    cpus: list[int] = []
+    siblings: list[int] = []
+    memory: int = 0
+    devices: list[WireDevice] = []
+
+
+class BackendInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a node's backend can do; the host needs no plugin of its own for it (architecture.md §6)."""
+
+    name: str
+    usable: bool = True
+    problems: list[str] = []
+    #: kinds of image it takes; empty: it runs on the node's own files
+    images: list[str] = []
+    persistent: bool = False
+    capabilities: list[str] = []
+    #: JSON Schema of its options
+    options: dict[str, Any] = {}
+    facts: dict[str, str] = {}
+
+
+class Hello(Message, kw_only=True, tag="hello"):
+    """The runner's first words. The node is known by its credential, not by what stands here."""
+
+    major: int = MAJOR
+    features: list[str] = []
+    version: str = ""
+    #: the cluster that this runner belongs to, "" before its first welcome
+    cluster: str = ""
+    #: the highest incarnation of the host that it has seen
+    incarnation: int = 0
+    #: number of this journal's life; a wiped journal begins a new one
+    epoch: int
+    boot: str
+    session: str
+    cells: list[WireCell] = []
+    backends: list[BackendInfo] = []
+    labels: dict[str, str] = {}
+    #: wall clock of the node, to show its skew
+    clock: datetime | None = None
+
+
+class Welcome(Message, kw_only=True, tag="welcome"):
+    """The host takes this session; an older session of the node is superseded."""
+
+    major: int = MAJOR
+    features: list[str] = []
+    version: str = ""
+    cluster: str
+    incarnation: int
+    session: str
+    node: str
+    heartbeat_seconds: float = 5.0
+    #: highest report that the host has committed for this epoch
+    acknowledged: int = 0
+
+
+class Refused(Message, kw_only=True, tag="refused"):
+    """The host does not take this session; `final` means that trying again is of no use before a person acts."""
+
+    code: str
+    reason: str
+    final: bool = False
+
+
+class Held(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One attempt in the runner's journal, as its inventory tells it."""
+
+    attempt: str
+    #: accepted, preparing, created, running, paused, exited, closed
+    phase: str
+    wish: int = 0
+    wanted: str = "run"
+
+
+class Inventory(Message, kw_only=True, tag="inventory"):
+    """A page of everything in the runner's journal."""
+
+    held: list[Held] = []
+    last: bool = True
+
+
+class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is wanted of an attempt; a lower revision than one seen is ignored."""
+
+    attempt: str
+    #: run, paused, stopped or killed
+    wanted: str
+    revision: int
+    grace: float = 30.0
+
+
+class WantedSet(Message, kw_only=True, tag="wanted"):
+    """A page of wishes: the complete set after a reconnect, or single changes later."""
+
+    wishes: list[Wish] = []
+    complete: bool = False
+
+
+class WireReserved(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the attempt holds, as domain.resources.Reserved."""
+
+    cpu_milli: int = 0
+    #: the CPU limit in thousandths of a core; None: no limit
+    cpu_limit_milli: int | None = None
+    cpus: list[int] = []
+    cell: int | None = None
+    memory: int = 0
+    #: the memory limit in bytes; None: no limit
+    memory_limit: int | None = None
+    devices: list[str] = []
+    share_milli: int = 1000
+
+
+class Assign(Message, kw_only=True, tag="assign"):
+    """Run this attempt. Only this message starts anything; it may come twice."""
+
+    attempt: str
+    instance: str
+    kind: str = "command"
+    name: str | None = None
+    owner: str
+    backend: str | None = None
+    argv: list[str] = []
+    script: str | None = None
+    env: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    workdir: str | None = None
+    container: str | None = None
+    image: str | None = None
+    options: dict[str, Any] = {}
+    reserved: WireReserved
+    time_limit: float | None = None
+    grace: float = 30.0
+    wanted: str = "run"
+    revision: int = 0
+
+
+class WireExit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How it ended, in the runtime's words."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool | None = None
+    reason: str | None = None
+
+
+class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What an attempt used, as far as the backend could tell. Seconds and bytes."""
+
+    cpu_seconds: float | None = None
+    memory_peak: int | None = None
+    #: seconds in `running`, pauses left out
+    running_seconds: float | None = None
+
+
+class Sealed(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One stream of output at its end. The first `head` bytes and the last `tail` bytes are kept; `size` is all."""
+
+    size: int = 0
+    head: int = 0
+    tail: int = 0
+    #: True: `size` is a lower bound, for bytes went by unseen
+    at_least: bool = False
+    #: the kept bytes, head then tail, when they are few
+    data: bytes | None = None
+
+
+class Report(Message, kw_only=True, tag="report"):
+    """What happened to an attempt, in the order of `seq`; kept by the runner until it is acknowledged."""
+
+    seq: int
+    attempt: str
+    #: accepted, refused_for_now, refused_for_good, started, start_failed, never_started, paused, resumed,
+    #: limit_reached, exited, recovered, unknown
+    what: str
+    #: wall clock of the node when it happened; for people, never for decisions
+    at: datetime | None = None
+    reason: str | None = None
+    exit: WireExit | None = None
+    #: killed, stopped or timed_out, when our signal was delivered before the end
+    signalled: str | None = None
+    usage: Usage | None = None
+    stdout: Sealed | None = None
+    stderr: Sealed | None = None
+    #: of a recovered body: who it says it belongs to, and what it is
+    found: dict[str, str] | None = None
+
+
+class Ack(Message, kw_only=True, tag="ack"):
+    """All reports up to `seq` are committed at the host."""
+
+    seq: int
+
+
+class Forget(Message, kw_only=True, tag="forget"):
+    """The host has the reports and the output of all of these: bodies and journal rows may go. May come twice."""
+
+    attempts: list[str]
+
+
+class Progress(Message, kw_only=True, tag="progress"):
+    """How far a preparation is. May be lost."""
+
+    attempt: str
+    note: str
+
+
+class Heartbeat(Message, kw_only=True, tag="heartbeat"):
+    """The state of the machine. Only the newest counts. Fractions are 0 to 1, temperatures in degrees Celsius."""
+
+    at: datetime | None = None
+    cpu: float | None = None
+    load: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    disk_used: int | None = None
+    disk_total: int | None = None
+    temperature: float | None = None
+    running: int = 0
+    #: attempt -> (cpu seconds, bytes of memory)
+    stats: dict[str, tuple[float, int]] = {}
+    #: what a probe could not find out, and why
+    missing: dict[str, str] = {}
+
+
+class Dial(Message, kw_only=True, tag="dial"):
+    """Open a connection to the host for one stream, and show this ticket (one use, 10 s)."""
+
+    ticket: str
+    #: output, archive
+    kind: str
+    attempt: str
+    arguments: dict[str, str] = {}
+
+
+class DialFailed(Message, kw_only=True, tag="dial_failed"):
+    """The runner cannot open that stream."""
+
+    ticket: str
+    reason: str
+
+
+class Refresh(Message, kw_only=True, tag="refresh"):
+    """The node's inventory or backends changed since hello."""
+
+    cells: list[WireCell] = []
+    backends: list[BackendInfo] = []
+
+
+class Unsupported(Message, kw_only=True, tag="unsupported"):
+    """The sender of this does not know that message."""
+
+    message: str
+
+
+FromRunner = Hello | Inventory | Report | Heartbeat | Progress | DialFailed | Refresh | Unsupported
+FromHost = Welcome | Refused | WantedSet | Assign | Ack | Forget | Dial | Unsupported
