@@ -1,0 +1,460 @@
+"""Bodies of the HTTP API, `/api/v1`. Requests refuse unknown fields; ids are strings, times RFC 3339 in UTC,
+sizes bytes, durations seconds. A list is `{"items": [...], "next": cursor or null}`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+Item = TypeVar("Item")
+
+MOST_BODY = 1024 * 1024
+MOST_ARGUMENTS = 4096
+MOST_TARGETS = 256
+MOST_COPIES = 5000
+MOST_CORES = 65_536
+MOST_MEMORY = 2**60
+LONGEST_TIME_LIMIT = 10 * 365 * 86_400
+
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Word = Annotated[str, Meta(min_length=1, max_length=4096)]
+Text = Annotated[str, Meta(max_length=131_072)]
+Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Password = Annotated[str, Meta(min_length=8, max_length=256)]
+UserName = Annotated[str, Meta(min_length=1, max_length=64)]
+RoleName = Literal["viewer", "user", "operator", "admin"]
+
+
+class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A body that a client sends."""
+
+
+class View(msgspec.Struct, kw_only=True):
+    """A body that the host answers."""
+
+
+class Page(View, Generic[Item], kw_only=True):
+    """A part of a list; `next` is the cursor of the next part."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class Problem(View, kw_only=True, omit_defaults=True):
+    """An error, RFC 9457. `code` is stable; `field`, `value` and `limit` name what was wrong with the input."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+    value: str | None = None
+    limit: str | None = None
+    request_id: str | None = None
+    errors: list[dict[str, str]] = []
+
+
+class Devices(Request, kw_only=True):
+    """Cards by count, with an optional word of the model's name and least memory in bytes."""
+
+    count: Annotated[int, Meta(ge=1, le=64)] = 1
+    model: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
+
+
+class SubmitTask(Request, kw_only=True):
+    """Tasks to run: one per target, or one without a target, times `copies`. All or nothing."""
+
+    command: Annotated[list[Text], Meta(max_length=MOST_ARGUMENTS)] = []
+    #: text of a script; `command` are then its arguments
+    script: Text | None = None
+    name: Name | None = None
+    env: dict[Key, Text] = {}
+    #: environment values that are never shown again
+    secrets: dict[Key, Text] = {}
+    workdir: Word | None = None
+    targets: Annotated[list[Word], Meta(max_length=MOST_TARGETS)] = []
+    copies: Annotated[int, Meta(ge=1, le=MOST_COPIES)] = 1
+    cores: Annotated[int, Meta(ge=0, le=MOST_CORES)] = 1
+    pin: bool = False
+    memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
+    devices: Devices | None = None
+    backend: Name | None = None
+    options: dict[Name, Any] = {}
+    container: Name | None = None
+    image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+    time_limit: Annotated[int, Meta(ge=1, le=LONGEST_TIME_LIMIT)] | None = None
+    grace: Annotated[int, Meta(ge=0, le=3600)] | None = None
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+
+
+class Submitted(View, kw_only=True):
+    """The tasks that now exist."""
+
+    batch: str
+    tasks: list[str]
+
+
+class ReasonView(View, kw_only=True, omit_defaults=True):
+    """Why a task waits, in words and numbers; computed when asked."""
+
+    code: str
+    text: str
+    #: tasks before it in the queue
+    ahead: int | None = None
+
+
+class ExitView(View, kw_only=True, omit_defaults=True):
+    """How an attempt ended. `code` is the runtime's or absent, with a reason."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool | None = None
+    reason: str | None = None
+
+
+class TaskView(View, kw_only=True):
+    """A task. Fields from `command` on are null for those who may not see them."""
+
+    id: str
+    batch: str
+    kind: str
+    name: str | None
+    owner: str
+    status: str
+    wanted: str
+    #: true while its node is silent; computed
+    unreachable: bool
+    node: str | None
+    attempt: int
+    cores: int
+    pin: bool
+    memory: int | None
+    devices: int
+    priority: int
+    submitted: datetime
+    started: datetime | None
+    finished: datetime | None
+    exit: ExitView | None
+    reason: ReasonView | None
+    command: list[str] | None = None
+    script: str | None = None
+    env: dict[str, str] | None = None
+    secrets: list[str] | None = None
+    workdir: str | None = None
+    target: str | None = None
+    backend: str | None = None
+    container: str | None = None
+    image: str | None = None
+    options: dict[str, Any] | None = None
+    time_limit: int | None = None
+    grace: int | None = None
+
+
+class AttemptView(View, kw_only=True):
+    """One run of a task on one node, with what it used."""
+
+    attempt: int
+    node: str
+    placed: datetime
+    accepted: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    exit: ExitView | None
+    cpu_seconds: float | None
+    memory_peak: int | None
+    running_seconds: float | None
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+
+
+class EventView(View, kw_only=True):
+    """Something that happened, and who or what caused it."""
+
+    id: str
+    at: datetime
+    what: str
+    actor: str
+    task: str | None
+    node: str | None
+    user: str | None
+    detail: dict[str, Any]
+
+
+class ChangeView(View, kw_only=True, omit_defaults=True):
+    """One line of the event stream: this changed; ask for it again if you show it."""
+
+    id: int
+    #: task, node, user or hello
+    kind: str
+    ref: str = ""
+    status: str | None = None
+
+
+class CandidateView(View, kw_only=True):
+    """A node and why it does or does not take the task now."""
+
+    node: str
+    takes: bool
+    reason: str
+
+
+class ExplainView(View, kw_only=True):
+    """Why a task stands where it stands."""
+
+    task: str
+    status: str
+    reason: ReasonView | None
+    candidates: list[CandidateView]
+
+
+class Kill(Request, kw_only=True):
+    """End it. `grace` seconds between SIGTERM and SIGKILL; without it, the task's own."""
+
+    grace: Annotated[int, Meta(ge=0, le=3600)] | None = None
+
+
+class Because(Request, kw_only=True):
+    """A reason in words."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class GpuView(View, kw_only=True):
+    """A card of a node."""
+
+    id: str
+    index: int | None
+    model: str
+    memory: int
+    task: str | None
+
+
+class NodeView(View, kw_only=True):
+    """A node. Address, version and facts are null for those below operator."""
+
+    id: str
+    name: str
+    status: str
+    draining: bool
+    drain_reason: str | None
+    #: why it takes no new work besides draining
+    full: str | None
+    cores: int
+    cores_reserved: float
+    memory: int
+    memory_reserved: int
+    gpus: list[GpuView]
+    labels: dict[str, str]
+    backends: list[str]
+    tasks: int
+    #: seconds since the last word from it
+    silent: float | None
+    cpu: float | None
+    memory_used: int | None
+    temperature: float | None
+    load: float | None
+    disk_used: int | None
+    disk_total: int | None
+    version: str | None = None
+    numa: list[dict[str, Any]] | None = None
+    problems: list[str] | None = None
+    #: seconds that its clock is ahead of the host's
+    skew: float | None = None
+
+
+class SampleView(View, kw_only=True):
+    """One heartbeat of the last minutes."""
+
+    at: datetime
+    cpu: float | None
+    memory_used: int | None
+    memory_total: int | None
+    load: float | None
+    temperature: float | None
+    disk_used: int | None
+    running: int
+
+
+class NewNodeToken(Request, kw_only=True):
+    """A token with which one machine may join under this name."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    #: seconds, an hour at most
+    expires: Annotated[int, Meta(ge=60, le=3600)] = 3600
+
+
+class NodeToken(View, kw_only=True):
+    """The token, shown once, and the command for the new machine."""
+
+    name: str
+    token: str
+    command: str
+    expires: datetime
+
+
+class Join(Request, kw_only=True):
+    """A machine joins."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=200)]
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class Joined(View, kw_only=True):
+    """Its credential, shown once."""
+
+    node: str
+    name: str
+    credential: str
+    cluster: str
+
+
+class Login(Request, kw_only=True):
+    """A name and a password; `token` asks for an API token of this name instead of a session cookie."""
+
+    user: UserName
+    password: Annotated[str, Meta(min_length=1, max_length=256)]
+    token: Name | None = None
+
+
+class Setup(Request, kw_only=True):
+    """First use of an account: the one-time secret of its set-up link, and a password.
+
+    With the secret of the first start, `user` names the first admin.
+    """
+
+    secret: Annotated[str, Meta(min_length=1, max_length=200)]
+    password: Password
+    user: UserName | None = None
+    token: Name | None = None
+
+
+class SignedIn(View, kw_only=True, omit_defaults=True):
+    """Who one is now; the token is there if one was asked for, and is shown once."""
+
+    user: "UserView"
+    token: str | None = None
+
+
+class ChangePassword(Request, kw_only=True):
+    """A new password; ends all other sessions."""
+
+    old: Annotated[str, Meta(min_length=1, max_length=256)]
+    new: Password
+
+
+class NewToken(Request, kw_only=True):
+    """A token for programs. `expires` in seconds."""
+
+    name: Name
+    expires: Annotated[int, Meta(ge=60, le=10 * 365 * 86_400)] | None = None
+    scope: Literal["all", "read"] = "all"
+
+
+class TokenView(View, kw_only=True, omit_defaults=True):
+    """A token without its secret; `token` is there once, in the answer that makes it."""
+
+    id: str
+    name: str
+    scope: str
+    created: datetime
+    expires: datetime | None
+    used: datetime | None
+    token: str | None = None
+
+
+class SessionView(View, kw_only=True):
+    """A signed-in browser."""
+
+    id: str
+    created: datetime
+    seen: datetime
+    expires: datetime
+    client: str
+    current: bool
+
+
+class NewUser(Request, kw_only=True):
+    """An account; the answer has a one-time set-up link."""
+
+    name: UserName
+    role: RoleName = "user"
+    display: Annotated[str, Meta(max_length=128)] | None = None
+    #: most open tasks; 0 is no limit
+    most_open: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class ChangeUser(Request, kw_only=True):
+    """Whatever is given changes."""
+
+    role: RoleName | None = None
+    display: Annotated[str, Meta(max_length=128)] | None = None
+    disabled: bool | None = None
+    most_open: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class UserView(View, kw_only=True, omit_defaults=True):
+    """An account."""
+
+    id: str
+    name: str
+    role: str
+    state: str
+    display: str | None = None
+    most_open: int | None = None
+    created: datetime | None = None
+
+
+class SetupLink(View, kw_only=True):
+    """The one-time link with which somebody sets their password, shown once."""
+
+    user: UserView
+    secret: str
+    url: str
+    expires: datetime
+
+
+class StatusView(View, kw_only=True):
+    """The cluster in a few numbers."""
+
+    cluster: str
+    version: str
+    nodes: dict[str, int]
+    tasks: dict[str, int]
+    cores: int
+    cores_reserved: float
+    memory: int
+    memory_reserved: int
+    gpus: int
+    gpus_reserved: int
+    user: str
+
+
+class VersionView(View, kw_only=True):
+    """What answers here."""
+
+    product: str
+    version: str
+
+
+class HealthView(View, kw_only=True):
+    """`ok`, and with `?verbose` each check."""
+
+    ok: bool
+    checks: dict[str, str] = {}
+
+
+class PluginView(View, kw_only=True):
+    """A plugin as found on the host."""
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    api: int | None
+    state: str
+    problem: str | None
+    provides: list[str]
