@@ -1,0 +1,154 @@
+#!/bin/sh
+# A lab on this machine: installs, starts host and runner in one process on loopback, runs a first task, keeps serving.
+# Usage: ./contrib/lab.sh [--once]     --once: stop after the first task and exit with its exit code
+# KOHAKURIVER_PORT chooses the port; without it, 8000 or, where that is taken, a free one.
+set -u
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P) || exit 1
+server=
+code=
+
+say() {
+  printf 'lab.sh: %s\n' "$*" >&2
+}
+
+main() {
+  once=
+  case ${1-} in
+    '') ;;
+    --once) once=yes ;;
+    -h | --help)
+      sed -n '2,4s/^# //p' "$0"
+      exit 0
+      ;;
+    *)
+      say "unknown option $1; see $0 --help"
+      exit 2
+      ;;
+  esac
+  : "${HOME:?is not set; the lab keeps its data under it}"
+
+  . "$root/contrib/venv.sh"
+  install_lock "$root/requirements.lock" "$root/contrib/test.lock" || exit 1
+
+  trap 'interrupted' INT TERM HUP
+  trap 'stop_server' EXIT
+  start_server
+  first_task
+  if [ -n "$once" ]; then
+    stop_server
+    exit "$code"
+  fi
+  what_next
+  wait_for_server
+}
+
+interrupted() {
+  trap '' INT TERM HUP
+  say "stopping"
+  stop_server
+  # stopping a lab that was up is how it is meant to end; one that never got there was broken off
+  exit "$([ -n "$code" ] && echo 0 || echo 130)"
+}
+
+# A session of its own: Ctrl-C reaches this script alone, which then asks the server to stop, once.
+start_server() {
+  port=$(free_port) || exit 1
+  state=${XDG_STATE_HOME:-$HOME/.local/state}/kohakuriver
+  mkdir -p "$state" || exit 1
+  log=$state/lab.log
+  url=http://127.0.0.1:$port
+  setsid "$venv/bin/kohakuriver" serve --role all --port "$port" </dev/null >"$log" 2>&1 &
+  server=$!
+  tries=0
+  until grep -q '^ready:' "$log"; do
+    if ! kill -0 "$server" 2>/dev/null; then
+      server_died
+    elif [ "$tries" -ge 600 ]; then
+      say "the server was not ready after a minute; its log is $log"
+      exit 1
+    fi
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+}
+
+server_died() {
+  wait "$server"
+  say "the server ended with code $? before anybody asked; the end of $log:"
+  server=
+  tail -n 20 "$log" >&2
+  exit 1
+}
+
+free_port() {
+  "$venv/bin/python" - "${KOHAKURIVER_PORT-}" <<'PY'
+import socket
+import sys
+
+
+def free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return None
+        return probe.getsockname()[1]
+
+
+asked = sys.argv[1]
+if asked and not (asked.isascii() and asked.isdigit() and 0 < int(asked) < 65536):
+    sys.exit(f"lab.sh: KOHAKURIVER_PORT is {asked!r}; expected a number from 1 to 65535")
+if asked and not free(int(asked)):
+    sys.exit(f"lab.sh: port {asked} of KOHAKURIVER_PORT is taken; choose another or unset it")
+if not asked and not free(8000):
+    print("lab.sh: port 8000 is taken; another one is used", file=sys.stderr)
+print(asked or free(8000) or free(0))
+PY
+}
+
+kohakuriver() {
+  KOHAKURIVER_URL=$url "$venv/bin/kohakuriver" "$@"
+}
+
+first_task() {
+  say "the lab serves at $url; its first task:"
+  echo "\$ kohakuriver task submit -- sh -c 'echo \"hello from \$(uname -n)\"; nproc'" >&2
+  # shellcheck disable=SC2016  # the task's shell expands it
+  id=$(kohakuriver task submit -q -- sh -c 'echo "hello from $(uname -n)"; nproc') || {
+    code=$?
+    say "the first task was not taken; the server's log is $log"
+    exit "$code"
+  }
+  kohakuriver task wait -q "$id" >/dev/null
+  code=$?
+  kohakuriver task logs "$id"
+  kohakuriver task logs --stderr "$id" >&2
+}
+
+what_next() {
+  [ "$port" = 8000 ] && prefix= || prefix="KOHAKURIVER_URL=$url "
+  cat <<TXT
+
+The lab serves at $url (log: $log). Ctrl-C stops it. Next, in another terminal:
+  ${prefix}$venv/bin/kohakuriver status
+  ${prefix}$venv/bin/kohakuriver task submit --wait -- sh -c 'sleep 2; echo done'
+  ${prefix}$venv/bin/kohakuriver task list
+TXT
+}
+
+wait_for_server() {
+  wait "$server"
+  server_died
+}
+
+stop_server() {
+  trap - EXIT
+  [ -n "$server" ] || return 0
+  kill -TERM "$server" 2>/dev/null
+  wait "$server" 2>/dev/null
+  server=
+}
+
+main "$@"

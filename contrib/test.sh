@@ -1,0 +1,89 @@
+#!/bin/sh
+# Everything that must hold: lint, types, import rules, all tests. Installs what it needs first (Debian packages as root).
+# Usage: ./contrib/test.sh [--quick] [PYTEST WORDS]    --quick: without the tests that start the real executable
+# With CI=true a skip whose reason is not in contrib/test-skips fails the run.
+set -u
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P) || exit 1
+cd "$root" || exit 1
+
+# program or file that a test uses : Debian package that has it
+needs='
+curl:curl
+faketime:faketime
+ip:iproute2
+openssl:openssl
+setpriv:util-linux
+strace:strace
+systemd-analyze:systemd
+/usr/lib/postgresql/*/bin/postgres:postgresql
+'
+
+say() {
+  printf 'test.sh: %s\n' "$*"
+}
+
+main() {
+  failed=
+  case ${1-} in
+    -h | --help)
+      sed -n '2,4s/^# //p' "$0"
+      exit 0
+      ;;
+    --quick)
+      shift
+      set -- --ignore=tests/system "$@"
+      ;;
+  esac
+  install_programs
+  . "$root/contrib/venv.sh"
+  install_lock "$root/contrib/test.lock" || exit 1
+  PATH=$venv/bin:$PATH
+  export PATH
+
+  stage ruff check
+  stage ruff format --check
+  stage mypy
+  stage lint-imports
+  stage pytest "$@"
+  if [ -n "$failed" ]; then
+    say "failed:$failed"
+    exit 1
+  fi
+}
+
+# The stages do not wait for each other's success: one run tells everything that is wrong.
+stage() {
+  say "$*"
+  "$@" </dev/null || failed="$failed $1"
+}
+
+install_programs() {
+  packages=
+  for need in $needs; do
+    present "${need%%:*}" || packages="$packages ${need#*:}"
+  done
+  [ -n "$packages" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    say "missing, and the tests that need them will be skipped (Debian packages):$packages"
+    return 0
+  fi
+  say "installing Debian packages:$packages"
+  # the tests start database servers of their own; the package need not start one
+  if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  fi
+  # shellcheck disable=SC2086  # one word a package
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $packages; } \
+    </dev/null >/dev/null || say "some packages could not be installed:$packages"
+}
+
+present() {
+  case $1 in
+    /*) ls $1 ;; # a pattern
+    *) command -v "$1" ;;
+  esac >/dev/null 2>&1
+}
+
+main "$@"
