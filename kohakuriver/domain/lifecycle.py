@@ -3,7 +3,8 @@
 1. `apply` is the only way from one task value to the next; `host/ledger.py` is its only caller that writes.
 2. A final status never changes, except `lost`, by a report of the generation that was lost.
 3. The wish revision rises whenever the wish changes; the generation rises only with `Placed`.
-4. No effects come out: what must be done is derived from rows by `host/dispatch.py`.
+4. A wish to end it is never forgotten: while killed or stopped is wanted, a task stands in `stopping` or at its end.
+5. No effects come out: what must be done is derived from rows by `host/dispatch.py`.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,11 @@ from datetime import datetime
 
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
 from kohakuriver.errors import InvalidTransition
+
+#: what our own signal may have meant
+SIGNALLED = frozenset({Status.KILLED, Status.STOPPED, Status.TIMED_OUT})
+#: wishes to end it; only a stopped VPS is ever wanted to run again
+ENDING = frozenset({Wanted.KILLED, Wanted.STOPPED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,11 @@ class Exited:
 
     exit: Exit
     signalled: Status | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a signal that nobody sends."""
+        if self.signalled is not None and self.signalled not in SIGNALLED:
+            raise ValueError(f"no signal of ours means {self.signalled}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +210,8 @@ def _to(status: Status) -> Handler:
 
 
 def _ended(task: Task, event: Event, now: datetime) -> Task:
+    if task.wanted in ENDING:
+        return _as_wanted(task, event, now)
     reason = getattr(event, "reason", None)
     return replace(_to(Status.FAILED)(task, event, now), exit=Exit(reason=reason))
 
@@ -211,6 +224,8 @@ def _placed(task: Task, event: Event, _now: datetime) -> Task:
     assert isinstance(event, Placed)
     if task.wanted is not Wanted.RUN:
         raise InvalidTransition(f"task {task.id}: placed while {task.wanted} is wanted")
+    if task.spec.kind is Kind.VPS and task.node not in {None, event.node}:
+        raise InvalidTransition(f"task {task.id}: its disk is on node {task.node}, so it cannot be placed elsewhere")
     return replace(
         task,
         status=Status.ASSIGNED,
@@ -222,21 +237,39 @@ def _placed(task: Task, event: Event, _now: datetime) -> Task:
     )
 
 
-def _back_to_queue(task: Task, _event: Event, _now: datetime) -> Task:
-    return replace(task, status=Status.PENDING, started=None)
+def _back_to_queue(task: Task, event: Event, now: datetime) -> Task:
+    """Waits for the next attempt; but what was wanted ended has ended, for its attempt is certainly not alive."""
+    if task.wanted in ENDING:
+        return _as_wanted(task, event, now)
+    return replace(task, status=Status.PENDING, started=None, finished=None, exit=None)
 
 
 def _started(task: Task, _event: Event, now: datetime) -> Task:
-    return replace(task, status=Status.RUNNING, started=task.started or now, finished=None, exit=None)
+    return replace(task, status=Status.RUNNING, started=task.started or now)
 
 
 def _started_while_stopping(task: Task, _event: Event, now: datetime) -> Task:
     return replace(task, started=task.started or now)
 
 
+def _found(status: Status) -> Handler:
+    """A lost one is alive after all: it stands where it says, or is being ended as was wanted."""
+
+    def handler(task: Task, event: Event, now: datetime) -> Task:
+        started = task.started or now if isinstance(event, Started | Resumed | Paused) else task.started
+        where = Status.STOPPING if task.wanted in ENDING else status
+        return replace(task, status=where, started=started, finished=None, exit=None)
+
+    return handler
+
+
 def _exited(task: Task, event: Event, now: datetime) -> Task:
+    """Ended. Our signal to stop counts as a kill when a kill is wanted by now, and where nothing can be stopped."""
     assert isinstance(event, Exited)
-    return replace(task, status=by_exit(event), finished=now, exit=event.exit)
+    status = by_exit(event)
+    if status is Status.STOPPED and (task.wanted is Wanted.KILLED or task.spec.kind is not Kind.VPS):
+        status = Status.KILLED
+    return replace(task, status=status, finished=now, exit=event.exit)
 
 
 def by_exit(event: Exited) -> Status:
@@ -329,13 +362,15 @@ def _table() -> dict[tuple[Status, type[Event]], Handler]:
         table[status, ResumeWanted] = _wish(Wanted.RUN)
     for reported in (Accepted, Paused, Resumed, LimitReached):
         table[s.STOPPING, reported] = _ignore
-    table[s.LOST, Accepted] = _to(s.STARTING)
+    table[s.LOST, Accepted] = _found(s.STARTING)
+    table[s.LOST, Started] = _found(s.RUNNING)
+    table[s.LOST, Paused] = _found(s.PAUSED)
+    table[s.LOST, Resumed] = _found(s.RUNNING)
+    table[s.LOST, LimitReached] = _found(s.STOPPING)
+    table[s.LOST, RefusedForNow] = _back_to_queue
     table[s.LOST, RefusedForGood] = _ended
     table[s.LOST, StartFailed] = _ended
     table[s.LOST, NeverStarted] = _as_wanted
-    table[s.LOST, Started] = _started
-    table[s.LOST, Paused] = _to(s.PAUSED)
-    table[s.LOST, Resumed] = _started
     table[s.LOST, Exited] = _exited
     return table
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from kohakuriver.errors import Invalid
+from kohakuriver.errors import Invalid, shorten
 
 #: a node is named as a DNS label is (RFC 1123 §2.1), dots between labels allowed
 NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -44,9 +44,10 @@ def format_target(target: Target) -> str:
 def parse_node_name(text: str, *, field: str = "node", whole: str | None = None) -> str:
     """The node name in lower case. Raises Invalid when it is no DNS name."""
     name = text.lower()
-    if len(name) > LONGEST_NODE_NAME or not NODE_NAME.fullmatch(name):
+    # not ASCII: the Kelvin sign, for one, becomes a plain k in lower case
+    if not text.isascii() or len(name) > LONGEST_NODE_NAME or not NODE_NAME.fullmatch(name):
         raise Invalid(
-            f"{text!r} is not a node name: letters, digits and hyphens, as in a DNS name",
+            f"{shorten(text)!r} is not a node name: letters, digits and hyphens, as in a DNS name",
             field=field,
             value=whole or text,
             limit=GRAMMAR if field == "target" else f"a DNS name of at most {LONGEST_NODE_NAME} characters",
@@ -66,7 +67,7 @@ def _indices(whole: str, text: str) -> tuple[int, ...]:
 def _number(whole: str, text: str, what: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(HIGHEST_INDEX)) or int(text) > HIGHEST_INDEX:
         raise Invalid(
-            f"{text!r} is not a {what}: a whole number from 0 to {HIGHEST_INDEX}",
+            f"{shorten(text)!r} is not a {what}: a whole number from 0 to {HIGHEST_INDEX}",
             field="target",
             value=whole,
             limit=GRAMMAR,

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.targets import Target
+from kohakuriver.errors import shorten
 
 
 class Kind(StrEnum):
@@ -83,6 +84,8 @@ HOLDING = frozenset({Status.ASSIGNED, Status.STARTING, Status.RUNNING, Status.PA
 OPEN = HOLDING | {Status.PENDING_APPROVAL, Status.PENDING, Status.STOPPED}
 
 DEFAULT_GRACE = 30
+#: characters of an attempt id: 19 digits of task, a dot, 9 digits of generation
+LONGEST_ATTEMPT = 29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,11 @@ def attempt_id(task: int, generation: int) -> str:
 def parse_attempt(text: str) -> tuple[int, int]:
     """The task and generation of an attempt id. Raises ValueError when it is none."""
     task, dot, generation = text.partition(".")
-    if not dot or not (task.isascii() and task.isdigit() and generation.isascii() and generation.isdigit()):
-        raise ValueError(f"{text!r} is not an attempt: <task>.<generation>")
+    if (
+        not dot
+        or len(text) > LONGEST_ATTEMPT
+        or not (task.isascii() and task.isdigit() and generation.isascii() and generation.isdigit())
+        or attempt_id(int(task), int(generation)) != text
+    ):
+        raise ValueError(f"{shorten(text)!r} is not an attempt: <task>.<generation>")
     return int(task), int(generation)
