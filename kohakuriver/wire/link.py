@@ -115,7 +115,7 @@ class Held(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One attempt in the runner's journal, as its inventory tells it."""
 
     attempt: str
-    #: accepted, preparing, created, running, paused, exited, closed
+    #: accepted, created, running, paused, exited, closed
     phase: str
     wish: int = 0
     wanted: str = "run"
@@ -300,6 +300,13 @@ class Unsupported(Message, kw_only=True, tag="unsupported"):
     """The sender of this does not know that message."""
 
     message: str
+
+
+class Envelope(msgspec.Struct, kw_only=True):
+    """What can be read of a message that cannot be read as a whole."""
+
+    t: str = ""
+    attempt: str = ""
 
 
 FromRunner = Hello | Inventory | Report | Heartbeat | Progress | DialFailed | Refresh | Unsupported

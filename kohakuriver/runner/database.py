@@ -1,0 +1,197 @@
+"""The journal's file: SQLite in a thread of its own, many callers to one commit. Knows no table.
+
+A cancelled caller gives up the answer, never the write. A failed statement rolls back its own caller alone.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kohakuriver.errors import StorageFull, StoreError
+
+Statement = tuple[str, Sequence[Any]]
+Rows = list[tuple[Any, ...]]
+
+MOST_MEMBERS = 256
+PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA journal_size_limit=67108864",
+    "PRAGMA trusted_schema=OFF",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    statements: Sequence[Statement]
+    read: bool
+    answer: asyncio.Future[Rows]
+    loop: asyncio.AbstractEventLoop
+
+
+class Database:
+    """One file, one connection, one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def open(self, schema: Sequence[str], version: int) -> None:
+        """Connects and makes the tables. Raises StoreError for a file of a newer program or a broken one."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        self._thread = threading.Thread(
+            target=self._main, args=(schema, version, loop, ready), name="journal", daemon=True
+        )
+        self._thread.start()
+        await ready
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        """Commits all or nothing of these; fsynced on return. Raises StorageFull when the file cannot be written."""
+        await self._ask(statements, read=False)
+
+    async def read(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """The rows of one query, after all writes that were asked for before it."""
+        return await self._ask([(sql, values)], read=True)
+
+    async def close(self) -> None:
+        """Finishes what waits, then closes. May be called twice."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+
+    def _ask(self, statements: Sequence[Statement], *, read: bool) -> asyncio.Future[Rows]:
+        if self._thread is None:
+            raise StoreError(f"{self.path.name}: the journal is closed")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Rows] = loop.create_future()
+        self._queue.put(_Work(statements=statements, read=read, answer=answer, loop=loop))
+        return answer
+
+    def _main(
+        self,
+        schema: Sequence[str],
+        version: int,
+        loop: asyncio.AbstractEventLoop,
+        ready: asyncio.Future[None],
+    ) -> None:
+        try:
+            connection = _connect(self.path, schema, version)
+        except (sqlite3.Error, OSError) as error:
+            loop.call_soon_threadsafe(ready.set_exception, StoreError(f"{self.path}: {error}"))
+            return
+        except StoreError as error:
+            loop.call_soon_threadsafe(ready.set_exception, error)
+            return
+        loop.call_soon_threadsafe(ready.set_result, None)
+        try:
+            while self._serve(connection):
+                pass
+        finally:
+            connection.close()
+
+    def _serve(self, connection: sqlite3.Connection) -> bool:
+        """One batch; False when the end was asked for."""
+        batch: list[_Work] = []
+        going = True
+        work = self._queue.get()
+        while True:
+            if work is None:
+                going = False
+                break
+            batch.append(work)
+            if len(batch) == MOST_MEMBERS:
+                break
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        if batch:
+            _answer(batch, _commit(connection, batch))
+        return going
+
+
+def _connect(path: Path, schema: Sequence[str], version: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    path.chmod(0o600)
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    sync = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if (mode, sync) != ("wal", 2):
+        raise StoreError(f"{path}: this file system keeps no write-ahead log (mode {mode}); use a local one")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > version:
+        raise StoreError(f"{path}: written by a newer program (schema {found}, this one knows {version}); update it")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in schema:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={version}")
+    connection.execute("COMMIT")
+    return connection
+
+
+def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> list[Rows | Exception]:
+    results: list[Rows | Exception] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        results = [_member(connection, work) for work in batch]
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return [StorageFull(f"the journal cannot be written: {error}")] * len(batch)
+    return results
+
+
+def _member(connection: sqlite3.Connection, work: _Work) -> Rows | Exception:
+    if work.read:
+        sql, values = work.statements[0]
+        return connection.execute(sql, values).fetchall()
+    connection.execute("SAVEPOINT member")
+    try:
+        for sql, values in work.statements:
+            connection.execute(sql, values)
+    except sqlite3.IntegrityError as error:
+        connection.execute("ROLLBACK TO member")
+        return StoreError(f"the journal refuses this: {error}")
+    finally:
+        connection.execute("RELEASE member")
+    return []
+
+
+def _answer(batch: Sequence[_Work], results: Sequence[Rows | Exception]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+    for work, result in zip(batch, results, strict=True):
+        by_loop.setdefault(work.loop, []).append(_setter(work.answer, result))
+    for loop, setters in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_all, setters)
+        except RuntimeError:  # the loop is closed: nobody is left to be told
+            continue
+
+
+def _all(setters: Sequence[Callable[[], None]]) -> None:
+    for setter in setters:
+        setter()
+
+
+def _setter(answer: asyncio.Future[Rows], result: Rows | Exception) -> Callable[[], None]:
+    def setter() -> None:
+        if answer.done():
+            return
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    return setter
