@@ -1,0 +1,104 @@
+"""Calls that the code must not make, each for a reason that a linter of types cannot know."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+Trees = dict[Path, ast.Module]
+
+
+def _called(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node.lineno
+
+
+def _where(trees: Trees, *banned: str) -> list[str]:
+    return [f"{name}:{line}" for name, tree in trees.items() for called, line in _called(tree) if called in banned]
+
+
+def test_no_task_without_a_group_that_watches_it(trees: Trees) -> None:
+    assert _where(trees, "asyncio.create_task", "asyncio.ensure_future", "loop.create_task", "create_task") == []
+
+
+def test_the_store_has_one_way_to_write(trees: Trees) -> None:
+    """A request cancelled inside the ORM's transaction blocks its connection for ever; `execute_script` commits it."""
+    bad = (
+        "in_transaction",
+        "atomic",
+        "execute_script",
+        "bulk_create",
+        "bulk_update",
+        "get_or_create",
+        "update_or_create",
+    )
+    found = [
+        f"{name}:{line}"
+        for name, tree in trees.items()
+        for called, line in _called(tree)
+        if called.rpartition(".")[2] in bad
+    ]
+    assert found == []
+
+
+def test_programs_are_started_by_one_module(trees: Trees) -> None:
+    doors = {Path("kohakuriver/net/process.py")}
+    starters = ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "subprocess.run", "subprocess.Popen",
+                "subprocess.call", "subprocess.check_call", "subprocess.check_output", "os.system", "os.popen")  # fmt: skip
+    elsewhere = {name: tree for name, tree in trees.items() if name not in doors and name.parts[0] == "kohakuriver"}
+    allowed = ("kohakuriver/cli/", "kohakuriver/testing/")
+    assert [found for found in _where(elsewhere, *starters) if not found.startswith(allowed)] == []
+
+
+def test_only_the_loader_reads_the_environment(trees: Trees) -> None:
+    """Settings come in by config/load.py; the client's own few variables by client/ and cli/."""
+    readers = ("kohakuriver/config/", "kohakuriver/client/", "kohakuriver/cli/", "kohakuriver/testing/", "plugins/")
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
+    ]
+    assert [where for where in found if not where.startswith(readers)] == []
+
+
+def test_no_code_asks_for_a_plugin_by_name(trees: Trees) -> None:
+    names = {"docker", "qemu", "direct", "nfs", "registry", "localauth"}
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        if name.parts[0] == "kohakuriver"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in names
+    ]
+    assert found == []
+
+
+def test_tests_never_sleep(texts: dict[Path, str]) -> None:
+    """A real process may force a test to look again: that is `kohakuriver.testing`'s or tests/system's, with a deadline."""
+    sleeping = []
+    for name, text in texts.items():
+        if name.suffix == ".py" and name.parts[0] == "tests" and name.parts[1] not in ("system", "plugins", "repo"):
+            sleeping += [f"{name}:{line}" for called, line in _called(ast.parse(text)) if called == "time.sleep"]
+    assert sleeping == []
+
+
+@pytest.mark.parametrize("folder", ["kohakuriver", "plugins"])
+def test_status_is_written_in_one_place(folder: str, trees: Trees) -> None:
+    """`domain.lifecycle` decides and `host.ledger` writes: nobody else assigns to a status."""
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        if name.parts[0] == folder
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Attribute)
+        and target.attr == "status"
+        and ast.unparse(target.value) in ("task", "row")
+    ]
+    assert found == []
