@@ -1,0 +1,227 @@
+"""The blocking HTTP client of the commands: one keep-alive connection, answers into values or errors of ours."""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from kohakuriver import __version__
+from kohakuriver.client.place import Place
+from kohakuriver.client.problems import problem_error
+from kohakuriver.client.tls import check_pin, look_at, make_context
+from kohakuriver.errors import KohakuRiverError, NotSignedIn, TooLarge, Unreachable
+
+TIMEOUT = 30.0
+LARGEST_ANSWER = 64 * 1024 * 1024
+BROKEN = (http.client.HTTPException, ConnectionError, BrokenPipeError)
+
+
+class Lost(Unreachable):
+    """the connection broke before the answer was complete"""
+
+    code = "unreachable"
+
+
+class Client:
+    """Requests to one host, one after the other. Not for several threads; `stream` has connections of its own."""
+
+    def __init__(self, place: Place, *, timeout: float = TIMEOUT) -> None:
+        """`timeout` in seconds bounds the connecting and each wait for bytes."""
+        self.place = place
+        self.timeout = timeout
+        self._connection: http.client.HTTPConnection | None = None
+
+    def get(self, path: str, *, timeout: float | None = None) -> Any:
+        """The answer's JSON. Tried again once when the connection breaks."""
+        return self.request("GET", path, timeout=timeout)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """As `get`; both tries carry the same idempotency key, so the host does it once."""
+        return self.request("POST", path, body={} if body is None else body)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Change what is given."""
+        return self.request("PATCH", path, body=body)
+
+    def delete(self, path: str) -> Any:
+        """Remove it."""
+        return self.request("DELETE", path)
+
+    def request(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> Any:
+        """The answer's JSON, None for an empty one. Raises the error that the host names, or Unreachable."""
+        headers = self._headers("application/json")
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        if method == "POST":
+            headers["Idempotency-Key"] = os.urandom(16).hex()
+        try:
+            return self._once(method, path, data, headers, timeout)
+        except Lost:
+            return self._once(method, path, data, headers, timeout)
+
+    @contextmanager
+    def stream(self, path: str, *, accept: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
+        """An answer to be read as it comes, on a connection of its own. Raises as `request`.
+
+        Reading raises the exceptions in BROKEN, or TimeoutError after `timeout` seconds without a byte.
+        """
+        connection = self._open(timeout)
+        try:
+            response = self._ask(connection, "GET", path, None, self._headers(accept))
+            if response.status >= 300:
+                raise self._refusal(response, self._read(response))
+            yield response
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _once(self, method: str, path: str, data: bytes | None, headers: dict[str, str], timeout: float | None) -> Any:
+        connection = self._connection = self._connection or self._open(self.timeout)
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout or self.timeout)
+        try:
+            response = self._ask(connection, method, path, data, headers)
+            body = self._read(response)
+        except BaseException:
+            self.close()
+            raise
+        if response.status >= 300:
+            raise self._refusal(response, body)
+        return self._value(body)
+
+    def _open(self, timeout: float) -> http.client.HTTPConnection:
+        """A connected socket in an HTTPConnection; with TLS the other side is known before a byte is sent."""
+        parts = urlsplit(self.place.url)
+        secure = parts.scheme == "https"
+        name, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        connection = http.client.HTTPConnection(name, port, timeout=timeout)
+        try:
+            plain = socket.create_connection((name, port), timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sock = self._wrap(plain, name) if secure else plain
+        except ssl.SSLCertVerificationError as error:
+            raise self._unknown_certificate(name, port, error) from None
+        except ssl.SSLError as error:
+            raise self._unreachable(f"TLS with it failed ({error.reason or error}); does it speak https?") from None
+        except OSError as error:
+            raise self._unreachable(_reason(error)) from None
+        return connection
+
+    def _wrap(self, plain: socket.socket, name: str) -> ssl.SSLSocket:
+        pin = self.place.fingerprint
+        try:
+            context = make_context(pinned=pin is not None, ca_file=self.place.ca_file)
+            wrapped = context.wrap_socket(plain, server_hostname=name)
+        except BaseException:
+            plain.close()
+            raise
+        if pin is not None:
+            try:
+                check_pin(wrapped, pin)
+            except Unreachable:
+                wrapped.close()
+                raise
+        return wrapped
+
+    def _ask(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: dict[str, str],
+    ) -> http.client.HTTPResponse:
+        try:
+            connection.request(method, path, body=data, headers=headers)
+            return connection.getresponse()
+        except TimeoutError:
+            raise self._unreachable("it accepted the connection, but gave no answer in time") from None
+        except http.client.BadStatusLine as error:
+            if isinstance(error, http.client.RemoteDisconnected):
+                raise Lost(self._sentence("the connection was closed before an answer came")) from None
+            raise self._unreachable("what answers there does not speak HTTP; is it the right port?") from None
+        except BROKEN as error:
+            raise Lost(self._sentence(_reason(error))) from None
+        except OSError as error:
+            raise self._unreachable(_reason(error)) from None
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            body = response.read(LARGEST_ANSWER + 1)
+        except TimeoutError:
+            raise self._unreachable("its answer stopped in the middle") from None
+        except BROKEN as error:
+            raise Lost(self._sentence(_reason(error))) from None
+        if len(body) > LARGEST_ANSWER:
+            raise TooLarge("the answer of the host is too large; ask for less", limit=LARGEST_ANSWER)
+        return body
+
+    def _value(self, body: bytes) -> Any:
+        if not body:
+            return None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise self._unreachable("what answers there is no KohakuRiver host; is the URL right?") from None
+
+    def _refusal(self, response: http.client.HTTPResponse, body: bytes) -> KohakuRiverError:
+        if response.status < 400:
+            return self._unreachable(f"it sends us elsewhere (status {response.status}); name the right URL")
+        kind = response.headers.get("Content-Type", "")
+        if "json" not in kind and response.status in {400, 404, 405, 501}:
+            return self._unreachable(f"what answers there (status {response.status}) is no KohakuRiver host")
+        error = problem_error(response.status, kind, body, response.headers.get("Retry-After"))
+        if isinstance(error, NotSignedIn):
+            error.add_note("sign in: kohakuriver auth login")
+        return error
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": f"kohakuriver/{__version__}"}
+        if self.place.token:
+            headers["Authorization"] = f"Bearer {self.place.token}"
+        return headers
+
+    def _unknown_certificate(self, name: str, port: int, error: ssl.SSLCertVerificationError) -> Unreachable:
+        try:
+            shown = look_at(name, port, timeout=self.timeout)
+        except OSError:
+            shown = "unknown"
+        return Unreachable(
+            f"the certificate of {self.place.url} is not known here ({error.verify_message}); "
+            f"compare its SHA-256 fingerprint with the administrator's, then: "
+            f"kohakuriver auth login --url {self.place.url} --fingerprint {shown}",
+            field="fingerprint",
+            value=shown,
+        )
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(self._sentence(why))
+
+    def _sentence(self, why: str) -> str:
+        step = "name the host: --url or KOHAKURIVER_URL, or start a lab: kohakuriver serve --role all"
+        return f"the host at {self.place.url} ({self.place.source}) cannot be reached: {why}; {step}"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the class or number."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return "the connection broke" if not isinstance(error, http.client.HTTPException) else "its answer was cut off"
