@@ -28,11 +28,16 @@ PRAGMAS = (
 )
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     statements: Sequence[Statement]
     read: bool
     answer: asyncio.Future[Rows]
+    applied: Callable[[], None]
     loop: asyncio.AbstractEventLoop
 
 
@@ -54,13 +59,16 @@ class Database:
         self._thread.start()
         await ready
 
-    async def write(self, statements: Sequence[Statement]) -> None:
-        """Commits all or nothing of these; fsynced on return. Raises StorageFull when the file cannot be written."""
-        await self._ask(statements, read=False)
+    async def write(self, statements: Sequence[Statement], applied: Callable[[], None] = _nothing) -> None:
+        """Commits all or nothing of these; fsynced on return. Raises StorageFull when the file cannot be written.
+
+        `applied` is called on the loop after the commit, in the order of the commits, also when the caller is gone.
+        """
+        await self._ask(statements, read=False, applied=applied)
 
     async def read(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """The rows of one query, after all writes that were asked for before it."""
-        return await self._ask([(sql, values)], read=True)
+        return await self._ask([(sql, values)], read=True, applied=_nothing)
 
     async def close(self) -> None:
         """Finishes what waits, then closes. May be called twice."""
@@ -69,12 +77,12 @@ class Database:
             self._queue.put(None)
             await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
-    def _ask(self, statements: Sequence[Statement], *, read: bool) -> asyncio.Future[Rows]:
+    def _ask(self, statements: Sequence[Statement], *, read: bool, applied: Callable[[], None]) -> asyncio.Future[Rows]:
         if self._thread is None:
             raise StoreError(f"{self.path.name}: the journal is closed")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rows] = loop.create_future()
-        self._queue.put(_Work(statements=statements, read=read, answer=answer, loop=loop))
+        self._queue.put(_Work(statements=statements, read=read, answer=answer, applied=applied, loop=loop))
         return answer
 
     def _main(
@@ -172,7 +180,7 @@ def _member(connection: sqlite3.Connection, work: _Work) -> Rows | Exception:
 def _answer(batch: Sequence[_Work], results: Sequence[Rows | Exception]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
     for work, result in zip(batch, results, strict=True):
-        by_loop.setdefault(work.loop, []).append(_setter(work.answer, result))
+        by_loop.setdefault(work.loop, []).append(_setter(work, result))
     for loop, setters in by_loop.items():
         try:
             loop.call_soon_threadsafe(_all, setters)
@@ -185,13 +193,15 @@ def _all(setters: Sequence[Callable[[], None]]) -> None:
         setter()
 
 
-def _setter(answer: asyncio.Future[Rows], result: Rows | Exception) -> Callable[[], None]:
+def _setter(work: _Work, result: Rows | Exception) -> Callable[[], None]:
     def setter() -> None:
-        if answer.done():
+        if not isinstance(result, Exception):
+            work.applied()
+        if work.answer.done():
             return
         if isinstance(result, Exception):
-            answer.set_exception(result)
+            work.answer.set_exception(result)
         else:
-            answer.set_result(result)
+            work.answer.set_result(result)
 
     return setter
