@@ -1,0 +1,68 @@
+"""How much one owner may hold at once, and how much that is now. Simple sums; queues and fair shares come above it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kohakuriver.domain.reasons import Reason, cores
+from kohakuriver.domain.resources import MILLI
+from kohakuriver.domain.rooms import Need
+from kohakuriver.domain.units import show_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one owner may hold at once; None is no limit. Memory in bytes."""
+
+    tasks: int | None = None
+    cores: int | None = None
+    memory: int | None = None
+    devices: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What one owner holds: attempts with a reservation, and their sums."""
+
+    tasks: int = 0
+    cpu_milli: int = 0
+    memory: int = 0
+    devices: int = 0
+
+    def plus(self, need: Need) -> "Held":
+        return replace(
+            self,
+            tasks=self.tasks + 1,
+            cpu_milli=self.cpu_milli + need.milli,
+            memory=self.memory + need.memory,
+            devices=self.devices + need.count,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What owners hold and may hold, by user id. An owner without limits has none."""
+
+    held: Mapping[int, Held] = field(default_factory=dict)
+    limits: Mapping[int, Limits] = field(default_factory=dict)
+
+
+def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:
+    """The first limit that one more attempt would break, with numbers; None when it breaks none."""
+    after = held.plus(need)
+    if limits.tasks is not None and after.tasks > limits.tasks:
+        return _reason(f"its owner has {held.tasks} of at most {limits.tasks} tasks under way")
+    if limits.cores is not None and after.cpu_milli > limits.cores * MILLI:
+        return _over(cores(need.milli), cores(held.cpu_milli), cores(limits.cores * MILLI))
+    if limits.memory is not None and after.memory > limits.memory:
+        return _over(show_size(need.memory), show_size(held.memory), show_size(limits.memory))
+    if limits.devices is not None and after.devices > limits.devices:
+        return _over(f"{need.count} GPUs", str(held.devices), str(limits.devices))
+    return None
+
+
+def _over(needed: str, held: str, limit: str) -> Reason:
+    return _reason(f"needs {needed}; its owner holds {held} of at most {limit}")
+
+
+def _reason(text: str) -> Reason:
+    return Reason(code="owner_limit", text=text)
