@@ -1,0 +1,45 @@
+"""A task as the runner is told of it."""
+
+from kohakuriver.domain.resources import Reserved
+from kohakuriver.domain.tasks import Task
+from kohakuriver.wire.link import Assign, WireReserved
+
+
+def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
+    """Everything that the node needs for the current attempt."""
+    spec = task.spec
+    return Assign(
+        attempt=task.attempt,
+        instance=task.instance,
+        kind=spec.kind.value,
+        name=task.name,
+        owner=owner,
+        backend=spec.backend,
+        argv=list(spec.argv),
+        script=spec.script,
+        env=dict(spec.env),
+        secrets=dict(spec.secrets),
+        workdir=spec.workdir,
+        container=spec.container,
+        image=spec.image,
+        options=dict(spec.options),
+        reserved=_reserved(task, reserved),
+        time_limit=spec.time_limit,
+        grace=spec.grace,
+        wanted=task.wanted.value,
+        revision=task.wish,
+    )
+
+
+def _reserved(task: Task, reserved: Reserved) -> WireReserved:
+    request = task.spec.request
+    return WireReserved(
+        cpu_milli=reserved.cpu_milli,
+        cpu_limit_milli=request.cores * 1000 or None,
+        cpus=list(reserved.cpus),
+        cell=reserved.cell,
+        memory=reserved.memory,
+        memory_limit=request.memory,
+        devices=list(reserved.devices),
+        share_milli=reserved.share_milli,
+    )

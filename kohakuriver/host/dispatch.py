@@ -1,0 +1,110 @@
+"""What a node should have, against what it says it has. Everything sent here is derived from rows and may come twice."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kohakuriver.domain.tasks import HOLDING, Status, Task, Wanted
+from kohakuriver.host.assignment import assignment
+from kohakuriver.host.board import Board
+from kohakuriver.host.clock import Clock
+from kohakuriver.host.roster import Member, Roster
+from kohakuriver.wire import link
+
+log = logging.getLogger(__name__)
+
+#: seconds after which something is sent again that has shown no effect
+AGAIN = 5.0
+
+
+@dataclass(kw_only=True)
+class Dispatch:
+    """Sends assignments and wishes to the live sessions."""
+
+    board: Board
+    roster: Roster
+    clock: Clock
+    #: the name of a user by id
+    owner: Callable[[int], str]
+    _sent: dict[str, float] = field(default_factory=dict)
+
+    def follow(self, before: Task, after: Task) -> None:
+        """Called after every committed change of a task."""
+        if after.status not in HOLDING:
+            self._sent.pop(before.attempt, None)
+            return
+        if after.wish != before.wish and before.status in HOLDING:
+            self.wish(after)
+        elif after.status is Status.ASSIGNED and before.status is not Status.ASSIGNED:
+            self.assign(after)
+
+    def assign(self, task: Task) -> None:
+        """Sends the assignment if the node is there; otherwise the next session does."""
+        member = self.roster.get(task.node or 0)
+        reserved = self.board.reserved(task.node or 0).get(task.id)
+        if member is None or member.session is None or not member.session.live or reserved is None:
+            return
+        self._sent[task.attempt] = self.clock.monotonic()
+        member.session.send(assignment(task, reserved, self.owner(task.owner)))
+
+    def wish(self, task: Task) -> None:
+        """Sends what is wanted of the current attempt."""
+        member = self.roster.get(task.node or 0)
+        if member is None or member.session is None or not member.session.live:
+            return
+        self._sent[task.attempt] = self.clock.monotonic()
+        member.session.send(link.WantedSet(wishes=[wish_of(task)]))
+
+    def wanted_set(self, member: Member, held: Iterable[link.Held]) -> list[link.WantedSet]:
+        """The complete set of wishes for a new session, in pages: all that the node holds or should have accepted."""
+        at_node = {entry.attempt for entry in held}
+        wishes = [
+            wish_of(task)
+            for task in self.board.on_node(member.id)
+            if task.attempt in at_node or task.status is not Status.ASSIGNED
+        ]
+        pages = [wishes[at : at + link.PAGE] for at in range(0, len(wishes), link.PAGE)] or [[]]
+        return [
+            link.WantedSet(wishes=page, complete=number == len(pages) - 1) for number, page in enumerate(pages)
+        ]
+
+    def assign_missing(self, member: Member, held: Iterable[link.Held]) -> None:
+        """Sends every assignment that the node has not got, for a session that just became live."""
+        at_node = {entry.attempt for entry in held}
+        for task in self.board.on_node(member.id):
+            if task.status is Status.ASSIGNED and task.attempt not in at_node:
+                self.assign(task)
+
+    async def run(self) -> None:
+        """Looks every few seconds for what has shown no effect."""
+        while True:
+            await asyncio.sleep(AGAIN)
+            self.tick()
+
+    def tick(self) -> None:
+        """Sends again, once in 5 seconds an attempt, what differs from what is wanted."""
+        now = self.clock.monotonic()
+        for member in self.roster.live():
+            if not member.connected:
+                continue
+            for task in self.board.on_node(member.id):
+                if self._sent.get(task.attempt, float("-inf")) > now - AGAIN:
+                    continue
+                if task.status is Status.ASSIGNED:
+                    self.assign(task)
+                elif differs(task):
+                    self.wish(task)
+
+
+def differs(task: Task) -> bool:
+    """Whether the node has not yet made true what is wanted."""
+    if task.status is Status.STOPPING:
+        return task.wanted in {Wanted.KILLED, Wanted.STOPPED}
+    if task.wanted is Wanted.PAUSED:
+        return task.status is Status.RUNNING
+    return task.wanted is Wanted.RUN and task.status is Status.PAUSED
+
+
+def wish_of(task: Task) -> link.Wish:
+    return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=task.spec.grace)

@@ -1,0 +1,214 @@
+"""Reports of runners, a batch at a time: folded into one change a task, committed with the acknowledged number.
+
+A report counts once, by (node, epoch, seq). One of another generation, of a task that is not this node's, or one that
+no longer applies is stored, acknowledged and changes nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kohakuriver.domain import lifecycle, tasks
+from kohakuriver.domain.tasks import Status, Task
+from kohakuriver.errors import MovedOn
+from kohakuriver.host import cause, records
+from kohakuriver.host.ledger import Ledger, name, told, try_apply
+from kohakuriver.host.roster import Member
+from kohakuriver.store.models import NodeRow
+from kohakuriver.store.tasks import load_task
+from kohakuriver.store.write import Statement, update
+from kohakuriver.wire.link import Report
+
+LONGEST_REASON = 1000
+NO_RECORD = "the node has no record of this attempt"
+SIGNALLED = {status.value: status for status in (Status.KILLED, Status.STOPPED, Status.TIMED_OUT)}
+#: exit codes beyond this are nonsense from a broken runner
+MOST_EXIT = 2**32
+TRIES = 20
+
+
+@dataclass(kw_only=True)
+class Fold:
+    """One task over a batch: where it stood, where it stands, and what its attempt's row becomes."""
+
+    before: Task
+    after: Task
+    attempt: dict[str, object] = field(default_factory=dict)
+    outputs: list[Statement] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """What a batch of reports comes to."""
+
+    folds: dict[int, Fold] = field(default_factory=dict)
+    events: list[dict[str, object]] = field(default_factory=list)
+    kept: list[dict[str, object]] = field(default_factory=list)
+
+
+class Reports:
+    """Takes what runners report to the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def take(self, member: Member, epoch: int, reports: Sequence[Report]) -> int:
+        """Commits the reports and returns the number up to which they are acknowledged.
+
+        Raises StorageFull or StoreError; then nothing was committed and the same reports may be given again.
+        """
+        for _ in range(TRIES):
+            await asyncio.sleep(0)
+            fresh = [report for report in reports if report.seq > member.acknowledged]
+            if not fresh:
+                return member.acknowledged
+            try:
+                await self._commit(member, epoch, fresh)
+            except MovedOn:
+                continue
+        raise MovedOn(f"the tasks of node {member.name} keep changing")
+
+    async def _commit(self, member: Member, epoch: int, reports: Sequence[Report]) -> None:
+        ledger, now = self._ledger, self._ledger.clock.now()
+        batch = Batch()
+        for report in reports:
+            await self._fold(batch, member, epoch, report, now)
+        statements, last = self._statements(batch, member, epoch, reports[-1].seq)
+        reserved = {task: ledger.back_from_lost(fold.before, fold.after) for task, fold in batch.folds.items()}
+        for task, held in reserved.items():
+            if held is not None:
+                statements += records.reserve(batch.folds[task].after, held)
+
+        def then() -> None:
+            member.acknowledged = last
+            for task, fold in batch.folds.items():
+                if fold.after is not fold.before:
+                    ledger.committed(fold.before, fold.after, reserved[task])
+
+        await ledger.commits.write(statements, then)
+
+    def _statements(self, batch: Batch, member: Member, epoch: int, last: int) -> tuple[list[Statement], int]:
+        statements: list[Statement] = [
+            update(
+                NodeRow,
+                where={"id": member.id, "epoch": epoch, "acknowledged": member.acknowledged},
+                set={"acknowledged": last},
+                expect=1,
+            )
+        ]
+        for fold in batch.folds.values():
+            if fold.after is not fold.before:
+                statements += self._ledger.change(fold.before, fold.after)
+            if fold.attempt:
+                statements.append(records.attempt_change(fold.before.attempt, fold.attempt))
+            statements += fold.outputs
+        return [*statements, *records.events(batch.events), *records.reports(batch.kept)], last
+
+    async def _fold(self, batch: Batch, member: Member, epoch: int, report: Report, now: datetime) -> None:
+        fold = await self._fold_of(batch, member, report)
+        event = None if fold is None else event_of(report, fold.after)
+        after = None if fold is None or event is None else try_apply(fold.after, event, now)
+        if fold is None or event is None or after is None:
+            batch.kept.append(records.report_kept(member.id, epoch, report, now))
+            if report.what == "recovered":
+                batch.events.append(self._recovered(member, report, now))
+            return
+        changed = after.status is not fold.after.status
+        row = records.event(
+            self._ledger.ids.next(),
+            now,
+            name(event),
+            cause.node(member.name),
+            task=after.id,
+            node=member.id,
+            detail=told(fold.after, after),
+        )
+        if changed or report.what == "exited":
+            batch.events.append(row)
+        fold.after = after
+        fold.attempt |= records.attempt_reported(report, now)
+        if report.what == "exited":
+            fold.outputs = records.outputs(report)
+
+    async def _fold_of(self, batch: Batch, member: Member, report: Report) -> Fold | None:
+        """The task that the report speaks of, if it is this node's and of this generation."""
+        try:
+            task, generation = tasks.parse_attempt(report.attempt)
+        except ValueError:
+            return None
+        fold = batch.folds.get(task)
+        if fold is None:
+            found = self._ledger.board.get(task) or await load_task(task)
+            if found is None:
+                return None
+            fold = Fold(before=found, after=found)
+        if fold.after.node != member.id or fold.after.generation != generation:
+            return None
+        batch.folds[task] = fold
+        return fold
+
+    def _recovered(self, member: Member, report: Report, now: datetime) -> dict[str, object]:
+        return records.event(
+            self._ledger.ids.next(),
+            now,
+            "recovered",
+            cause.node(member.name),
+            node=member.id,
+            detail={"attempt": report.attempt[:80], "found": {k[:40]: v[:80] for k, v in (report.found or {}).items()}},
+        )
+
+
+def event_of(report: Report, task: Task) -> lifecycle.Event | None:
+    """The report as an event of the table; None when it says nothing about the task's state."""
+    reason = (report.reason or "")[:LONGEST_REASON]
+    match report.what:
+        case "accepted":
+            return lifecycle.Accepted()
+        case "refused_for_now":
+            return lifecycle.RefusedForNow(reason=reason)
+        case "refused_for_good":
+            return lifecycle.RefusedForGood(reason=reason)
+        case "started":
+            return lifecycle.Started()
+        case "start_failed":
+            return lifecycle.StartFailed(reason=reason)
+        case "never_started":
+            return lifecycle.NeverStarted()
+        case "paused":
+            return lifecycle.Paused()
+        case "resumed":
+            return lifecycle.Resumed()
+        case "limit_reached":
+            return lifecycle.LimitReached()
+        case "exited":
+            return _exited(report)
+        case "unknown":
+            return _unknown(task)
+        case _:
+            return None
+
+
+def _exited(report: Report) -> lifecycle.Exited:
+    told = report.exit
+    code = None if told is None or told.code is None or abs(told.code) > MOST_EXIT else told.code
+    reason = (None if told is None else told.reason) or report.reason
+    return lifecycle.Exited(
+        exit=tasks.Exit(
+            code=code,
+            signal=None if told is None else told.signal,
+            oom=None if told is None else told.oom,
+            reason=None if reason is None else reason[:LONGEST_REASON],
+        ),
+        signalled=SIGNALLED.get(report.signalled or ""),
+    )
+
+
+def _unknown(task: Task) -> lifecycle.Event | None:
+    """A node that has no record of an attempt can never start it any more; what ran there before is not known."""
+    if task.status is Status.STOPPING and task.started is None:
+        return lifecycle.NeverStarted()
+    if task.status is Status.ASSIGNED:
+        return None
+    return lifecycle.DeclaredLost(reason=NO_RECORD)
+

@@ -1,0 +1,35 @@
+"""What the host role is told at its start; `serve.py` makes it from the configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSettings:
+    """Seconds and bytes throughout."""
+
+    bind: str = "127.0.0.1"
+    port: int = 8000
+    #: how browsers and runners reach this host, without a path
+    public_url: str = "http://127.0.0.1:8000"
+    data_dir: Path
+    #: False only on loopback: every request is then an admin's
+    auth: bool = True
+    #: SHA-256 of the certificate in DER form, as runners pin it; None: plain HTTP
+    fingerprint: str | None = None
+    session_idle: int = 12 * 3600
+    session_most: int = 7 * 86_400
+    token_days: int = 90
+    #: tasks of the role `user` wait for an operator
+    approve_users: bool = False
+    #: most open tasks of one user; 0: no limit
+    most_open: int = 0
+    default_grace: int = 30
+    heartbeat: float = 5.0
+    #: None: a silent node's tasks are never given up by themselves
+    lost_after: int | None = None
+    output_days: int = 30
+    #: submits are refused below this many free bytes on the data directory's file system
+    disk_floor: int = 256 * 1024 * 1024
+    #: sessions of runners that may be opened at once
+    handshakes: int = 16
