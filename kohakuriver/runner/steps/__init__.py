@@ -1,0 +1,1 @@
+"""What is made for an attempt before its backend is asked, one file a step."""

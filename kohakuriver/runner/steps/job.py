@@ -1,0 +1,79 @@
+"""The step that turns an assignment into the job that a backend is told. Makes nothing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kohakuriver.errors import Invalid
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.values import Device, Grant, Image, Job
+from kohakuriver.wire import codec
+from kohakuriver.wire.link import Assign, WireDevice
+
+
+def grant(assign: Assign, devices: Mapping[str, WireDevice]) -> Grant:
+    """What was reserved. Raises Invalid for a device that this node does not have."""
+    reserved = assign.reserved
+    unknown = [name for name in reserved.devices if name not in devices]
+    if unknown:
+        raise Invalid(
+            f"attempt {assign.attempt}: this node has no device {unknown[0]}", field="devices", value=unknown[0]
+        )
+    return Grant(
+        cpu_milli=reserved.cpu_limit_milli,
+        cpus=tuple(reserved.cpus) or None,
+        numa=reserved.cell if reserved.cpus else None,
+        memory=reserved.memory_limit,
+        devices=tuple(_device(devices[name]) for name in reserved.devices),
+        device_share_milli=reserved.share_milli,
+    )
+
+
+def job(
+    assign: Assign,
+    backend: Backend,
+    *,
+    directory: Path,
+    devices: Mapping[str, WireDevice],
+    env: Mapping[str, str],
+    argv: Sequence[str],
+) -> Job:
+    """Everything that the backend is told. Raises Invalid for options that it does not take."""
+    return Job(
+        instance=assign.instance,
+        attempt=assign.attempt,
+        owner=assign.owner,
+        persistent=assign.kind == "vps",
+        argv=tuple(argv),
+        workdir=assign.workdir,
+        env=env,
+        secrets=dict(assign.secrets),
+        image=image(assign, backend),
+        grant=None if backend.features.remote else grant(assign, devices),
+        directory=directory,
+        options=codec.convert(assign.options, backend.Options),
+    )
+
+
+def image(assign: Assign, backend: Backend) -> Image | None:
+    """The image by reference; None for a backend that runs on the node's own files. Raises Invalid without one."""
+    if not backend.features.images:
+        if assign.image is not None:
+            raise Invalid(f"backend {backend.name} takes no image; leave it out", field="image", value=assign.image)
+        return None
+    if assign.image is None:
+        raise Invalid(f"backend {backend.name} needs an image", field="image")
+    return Image(kind=min(backend.features.images), reference=assign.image)
+
+
+def _device(device: WireDevice) -> Device:
+    return Device(
+        id=device.id,
+        kind=device.kind,
+        model=device.model,
+        memory=device.memory,
+        uuid=device.uuid,
+        index=device.index,
+        numa=device.numa,
+        group=device.group,
+        modes=frozenset(device.modes),
+    )

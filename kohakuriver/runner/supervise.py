@@ -1,0 +1,252 @@
+"""One coroutine an attempt, from its journal row to the report of its end. May be started at any phase.
+
+1. Everything is journaled before it is relied on: the handle before start, the run and `started` after it, exit and
+   report together. Whatever line this process dies on, the next one goes on from the row.
+2. Wishes are levels: before each step the row says what is wanted.
+3. What may have been started is never started again, and nothing is stopped but by a wish or a time limit.
+4. Cancelling a supervisor touches no workload.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from kohakuriver.errors import Invalid, KohakuRiverError, PluginError
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.values import Exit, Handle, Job, Seen
+from kohakuriver.runner.desk import LONGEST_RETRY, Desk
+from kohakuriver.runner.entry import ENDING, Entry, without_secrets
+from kohakuriver.runner.watch import Watch
+from kohakuriver.wire.link import Report, Usage, WireExit
+
+log = logging.getLogger(__name__)
+
+MOST_CRASHES = 3
+REBOOTED = "node rebooted"
+GONE = "the body is gone"
+
+#: what a backend call may raise without being at fault: it cannot answer now
+Unsure = (PluginError, TimeoutError, OSError)
+
+
+class Supervisor:
+    """Takes one attempt to its end."""
+
+    def __init__(self, desk: Desk, backend: Backend, attempt: str) -> None:
+        self.desk = desk
+        self.backend = backend
+        self.attempt = attempt
+        self._changed = asyncio.Event()
+
+    @property
+    def entry(self) -> Entry:
+        return self.desk.journal.attempts[self.attempt]
+
+    def wake(self) -> None:
+        """The row's wish has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Returns when the attempt's end is journaled. Never raises for the attempt's sake: three crashes and it is
+        given up, reported with its reason.
+        """
+        crashes = 0
+        wait = 0.5
+        while not self.entry.done:
+            try:
+                await self._walk()
+            except* Unsure as group:
+                log.warning("a backend does not answer", extra={"attempt": self.attempt, "error": str(first(group))})
+                await self.desk.clock.sleep(wait)
+                wait = min(wait * 2, LONGEST_RETRY)
+            except* Exception as group:  # noqa: BLE001 - logged here, and the host is told by the quarantine
+                crashes += 1
+                log.exception("a supervisor crashed", extra={"attempt": self.attempt, "crashes": crashes})
+                if crashes == MOST_CRASHES:
+                    await self._quarantine(first(group))
+                else:
+                    await self.desk.clock.sleep(wait)
+
+    async def _walk(self) -> None:
+        entry = self.entry
+        if entry.phase == "accepted":
+            entry = await self._create()
+        if entry.phase == "created":
+            entry = await self._begin(entry)
+        if entry.phase in ("running", "paused"):
+            await self._watch(entry)
+
+    async def _create(self) -> Entry:
+        """From `accepted` to a body whose handle is journaled; or to the end."""
+        if self.entry.wanted in ENDING:
+            return await self._close("never_started")
+        limits = self.desk.settings
+        try:
+            job = await self.desk.prepare(self.entry, self.backend)
+            if job.image is not None:
+                await self._prepare_image(job)
+            if self.entry.wanted in ENDING:
+                return await self._close("never_started")
+            async with asyncio.timeout(limits.create_limit):
+                handle = await self.backend.create(job)
+        except (KohakuRiverError, TimeoutError, OSError) as error:
+            return await self._close("start_failed", _sentence(error, "create"))
+        return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot)
+
+    async def _prepare_image(self, job: Job) -> None:
+        """Fetches the image; a wish to end the attempt cuts it short. It has a limit of its own."""
+        assert job.image is not None
+        async with asyncio.timeout(self.desk.settings.prepare_limit), asyncio.TaskGroup() as group:
+            fetching = group.create_task(self.backend.prepare(job.image, self._progress))
+            ended = group.create_task(self._until_ending())
+            await asyncio.wait({fetching, ended}, return_when=asyncio.FIRST_COMPLETED)
+            fetching.cancel()
+            ended.cancel()
+
+    async def _begin(self, entry: Entry) -> Entry:
+        """From `created` to a run that is journaled and reported; or to the end."""
+        handle = _handle(entry)
+        seen = await self._see(handle)
+        if seen.phase in ("running", "paused", "queued", "exited") and seen.run is not None:
+            return await self._started(seen.run)
+        if seen.phase == "exited":
+            return await self._exited(seen.exit or Exit(reason=seen.note or None))
+        if seen.phase == "gone" or entry.boot != self.desk.boot:
+            return await self._exited(Exit(reason=self._why_gone(entry)))
+        await self._until_run_wanted()
+        if self.entry.wanted in ENDING:
+            return await self._close("never_started")
+        return await self._start(handle)
+
+    async def _start(self, handle: Handle) -> Entry:
+        try:
+            job = await self.desk.prepare(self.entry, self.backend)
+        except (KohakuRiverError, OSError) as error:
+            return await self._close("start_failed", _sentence(error, "prepare"))
+        try:
+            async with asyncio.timeout(self.desk.settings.start_limit):
+                run = await self.backend.start(handle, job)
+        except (*Unsure, Invalid) as error:
+            seen = await self._see(handle)
+            if seen.run is not None and seen.phase != "created":
+                return await self._started(seen.run)
+            return await self._close("start_failed", _sentence(error, "start"))
+        return await self._started(run)
+
+    async def _started(self, run: str) -> Entry:
+        report = self.desk.report(self.attempt, "started")
+        return await self.desk.keep(
+            self.attempt, report, phase="running", run=run, started=self.desk.clock.boot(), boot=self.desk.boot
+        )
+
+    async def _watch(self, entry: Entry) -> None:
+        handle = _handle(entry)
+        seen = await self._see(handle)
+        if entry.boot != self.desk.boot and seen.phase in ("exited", "gone", "created"):
+            await self._exited(Exit(reason=REBOOTED))
+            return
+        if seen.phase == "gone":
+            await self._exited(Exit(reason=GONE))
+            return
+        live = await self.desk.output.live(self.attempt)
+        watch = Watch(self.desk, self.backend, handle, live, self.attempt, self._changed)
+        ended = await watch.until_end(seen)
+        await self._exited(ended)
+
+    async def _exited(self, ended: Exit) -> Entry:
+        """Seals the output and journals the exit together with its report."""
+        entry = self.entry
+        usage = await self._usage(entry)
+        stdout, stderr = await (await self.desk.output.live(self.attempt)).seal()
+        code = ended.code if entry.boot == self.desk.boot else None
+        reason = ended.reason if entry.boot == self.desk.boot else REBOOTED
+        report = self.desk.report(
+            self.attempt,
+            "exited",
+            exit=WireExit(code=code, signal=ended.signal, oom=ended.oom, reason=reason),
+            signalled=entry.signalled,
+            usage=usage,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        return await self._end(report, "exited")
+
+    async def _close(self, what: str, reason: str | None = None) -> Entry:
+        """Ends an attempt that never ran."""
+        return await self._end(self.desk.report(self.attempt, what, reason), "closed")
+
+    async def _end(self, report: Report, phase: str) -> Entry:
+        entry = self.entry
+        ended = await self.desk.keep(self.attempt, report, phase=phase, assign=without_secrets(entry.assign))
+        self.desk.output.close(self.attempt)
+        return ended
+
+    async def _quarantine(self, error: BaseException) -> None:
+        """Gives the attempt up: what runs of it is ended, the rest of the runner lives on."""
+        entry = self.entry
+        reason = f"given up after {MOST_CRASHES} crashes of its supervisor: {error!r}"
+        if entry.phase in ("running", "paused") and entry.handle is not None and entry.run is not None:
+            try:
+                async with asyncio.timeout(self.desk.settings.remove_limit):
+                    await self.backend.stop(entry.handle, entry.run, 0)
+            except Exception:  # noqa: BLE001 - the host is told in the reason
+                log.exception("a quarantined attempt cannot be stopped", extra={"attempt": self.attempt})
+                reason += "; it could not be stopped and may still run"
+            await self._exited(Exit(reason=reason))
+        else:
+            await self._close("start_failed", reason)
+
+    async def _see(self, handle: Handle) -> Seen:
+        async with asyncio.timeout(self.desk.settings.see_limit):
+            return await self.backend.see(handle)
+
+    async def _usage(self, entry: Entry) -> Usage:
+        running = entry.elapsed(self.desk.clock.boot()) if entry.started is not None else None
+        usage = Usage(running_seconds=running)
+        if entry.handle is None or entry.boot != self.desk.boot:
+            return usage
+        try:
+            async with asyncio.timeout(self.desk.settings.see_limit):
+                stats = (await self.backend.stats([entry.handle])).get(entry.instance)
+        except Exception as error:  # noqa: BLE001 - usage is extra; the end must be reported
+            log.info("usage is unknown", extra={"attempt": self.attempt, "error": str(error)})
+            return usage
+        if stats is not None:
+            usage.cpu_seconds, usage.memory_peak = stats.cpu_seconds, stats.memory_peak
+        return usage
+
+    async def _until_run_wanted(self) -> None:
+        """Holds the attempt before its start while a pause is wanted, and a recovered body until a wish ends it."""
+        while self.entry.wanted not in ENDING and (self.entry.wanted == "paused" or self.entry.recovered):
+            self._progress("held before its start")
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _until_ending(self) -> None:
+        while self.entry.wanted not in ENDING:
+            await self._changed.wait()
+            self._changed.clear()
+
+    def _progress(self, note: str, done: int | None = None, total: int | None = None) -> None:
+        part = f" {done}/{total}" if done is not None and total else ""
+        self.desk.progress(self.attempt, f"{note}{part}")
+
+    def _why_gone(self, entry: Entry) -> str:
+        return REBOOTED if entry.boot != self.desk.boot else GONE
+
+
+def first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """One of the causes, for words."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _handle(entry: Entry) -> Handle:
+    assert entry.handle is not None, f"attempt {entry.attempt}: {entry.phase} without a handle"
+    return entry.handle
+
+
+def _sentence(error: BaseException, step: str) -> str:
+    return f"{step}: {str(error) or 'took too long'}"
