@@ -126,13 +126,14 @@ def changes(client: Client, patience: Patience) -> Iterator[dict[str, Any]]:
                 patience.worked()
                 yield {"kind": "hello"}
                 yield from _lines(response)
-            raise Unreachable("the stream of changes ended")
         except TimeoutError:
             continue
         except BROKEN:
             patience.failed(Unreachable("the stream of changes broke"))
         except (Unreachable, NotReady) as error:
             patience.failed(error)
+        else:
+            patience.failed(Unreachable("the stream of changes ended"))
 
 
 def _pieces(response: HTTPResponse, broken: str) -> Iterator[bytes]:

@@ -1,0 +1,1 @@
+"""One file a noun: HELP, add(parser), and handlers (args, out) -> exit code."""

@@ -1,0 +1,115 @@
+"""The command line's grammar on argparse: errors as exceptions, options of every command, one tree to look at."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from kohakuriver.cli.exits import UsageError
+from kohakuriver.cli.output import FORMATS
+
+PROGRAM = "kohakuriver"
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal. The width is found here, as argparse would load a large module for it."""
+
+    def __init__(self, prog: str) -> None:
+        """`prog` begins the usage line."""
+        super().__init__(prog, max_help_position=32, width=help_width())
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of ending the process; takes no abbreviations, which break with each new option."""
+
+    def __init__(self, **settings: Any) -> None:
+        """As ArgumentParser."""
+        super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def add_globals(parser: argparse.ArgumentParser, *, local: bool = False) -> None:
+    """Give the parser and all below it the options of every command, except where a command has its own.
+
+    `local` leaves out those that say how to reach a host.
+    """
+    for each in walk(parser):
+        group = each.add_argument_group("options of every command")
+        for flags, settings in GLOBALS[REACHING:] if local else GLOBALS:
+            free = [flag for flag in flags if flag not in each._option_string_actions]  # noqa: SLF001  no public list
+            if any(flag.startswith("--") for flag in free):
+                group.add_argument(*free, default=argparse.SUPPRESS, **settings)
+
+
+def walk(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser and every parser below it."""
+    yield parser
+    for below in children(parser).values():
+        yield from walk(below)
+
+
+def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The verbs of a parser, each once under its first name."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:  # noqa: SLF001  argparse has no public way to look at its tree
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  as above
+            for name, below in action.choices.items():
+                if below not in found.values():
+                    found[name] = below
+    return found
+
+
+def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in what no place of the command line named."""
+    for name, value in DEFAULTS.items():
+        if not hasattr(args, name):
+            setattr(args, name, value)
+    return args
+
+
+def help_width() -> int:
+    """Columns for help: COLUMNS, else those of the terminal, within 40 to 120."""
+    text = os.environ.get("COLUMNS", "")
+    if text.isdecimal() and int(text[:6]):
+        return max(40, min(120, int(text[:6]) - 2))
+    for descriptor in (1, 2):
+        try:
+            return max(40, min(120, os.get_terminal_size(descriptor).columns - 2))
+        except OSError:
+            continue
+    return 78
+
+
+def port_number(text: str) -> int:
+    """A TCP port. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no TCP port: 1 to 65535")
+    return int(text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+DEFAULTS: dict[str, Any] = {
+    "host": None, "port": None, "url": None, "token_file": None, "fingerprint": None,
+    "output": None, "quiet": False, "headers": True, "columns": (), "color": "auto",
+}  # fmt: skip
+GLOBALS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--host", "-H"), {"metavar": "HOST", "help": "name or address of the host (KOHAKURIVER_HOST)"}),
+    (("--port", "-P"), {"metavar": "PORT", "type": port_number, "help": "its port (KOHAKURIVER_PORT; 8000)"}),
+    (("--url",), {"metavar": "URL", "help": "both in one, https too (KOHAKURIVER_URL)"}),
+    (("--token-file",), {"metavar": "FILE", "help": "file with an API token (KOHAKURIVER_TOKEN_FILE)"}),
+    (("--fingerprint",), {"metavar": "HEX", "help": "SHA-256 of the host's certificate (KOHAKURIVER_FINGERPRINT)"}),
+    (("--output", "--format", "-o"), {"choices": FORMATS, "help": "how to print data (KOHAKURIVER_OUTPUT; table)"}),
+    (("--json",), {"dest": "output", "action": "store_const", "const": "json", "help": "the same as -o json"}),
+    (("--quiet", "-q"), {"action": "store_true", "help": "print ids alone, one a line"}),
+    (("--no-headers",), {"dest": "headers", "action": "store_false", "help": "no titles over tables and CSV"}),
+    (("--columns",), {"metavar": "A,B", "type": names, "help": "which fields tables and CSV show"}),
+    (("--color",), {"choices": ("auto", "always", "never"), "help": "colours in tables (NO_COLOR)"}),
+)
+#: how many of them say how to reach a host
+REACHING = 5
