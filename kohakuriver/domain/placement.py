@@ -4,7 +4,7 @@ Order: higher priority first, then older. What cannot start yet does not hold ba
 same are one shape: a shape that does not fit is answered once, so that a placement costs the same in a long queue.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,6 +102,10 @@ class _Shape:
         return too_little(self.need, open_rooms)
 
 
+#: the shape that waits, and the owner whose limit keeps it, or None where it is room that lacks
+_Cause = tuple[_Shape, int | None]
+
+
 def plan(snapshot: Snapshot, queue: Iterable[Task], usage: Usage | None = None, strategy: Strategy = pack) -> Plan:
     """Where each waiting task goes now. Pure: the same arguments give the same plan.
 
@@ -133,27 +137,26 @@ class _Planner:
         self._strategy = strategy
         self._shapes: dict[object, _Shape] = {}
         self._placements: list[Placement] = []
-        self._reasons: dict[int, Reason] = {}
-        self._ahead: dict[int, int] = {}
-        #: (task, its shape, whether its owner's limit is what keeps it)
-        self._waiting: list[tuple[Task, _Shape, bool]] = []
+        #: reasons that need no looking at the nodes
+        self._told: dict[int, Reason] = {}
+        self._waiting: dict[int, _Cause] = {}
 
     def consider(self, task: Task) -> None:
         if task.status is not Status.PENDING:
             if task.status is Status.PENDING_APPROVAL:
-                self._reasons[task.id] = _APPROVAL
+                self._told[task.id] = _APPROVAL
             return
         if task.wanted is not Wanted.RUN:
-            self._reasons[task.id] = _PAUSED if task.wanted is Wanted.PAUSED else _ENDING
+            self._told[task.id] = _PAUSED if task.wanted is Wanted.PAUSED else _ENDING
             return
         shape = self._shape(task)
         limits = self._limits.get(task.owner)
         if limits is not None and over_limit(limits, self._held.get(task.owner, Held()), shape.need) is not None:
-            self._waiting.append((task, shape, True))
+            self._waiting[task.id] = (shape, task.owner)
             return
         room = shape.place(self._strategy) if shape.rooms else None
         if room is None:
-            self._waiting.append((task, shape, False))
+            self._waiting[task.id] = (shape, None)
             return
         reserved = room.take(shape.need, task.id, task.generation + 1)
         self._placements.append(Placement(task=task.id, node=room.node.id, reserved=reserved))
@@ -169,21 +172,46 @@ class _Planner:
         return shape
 
     def result(self) -> Plan:
-        """The plan, with reasons by what is left at its end; each shape and each owner's limit is worded once."""
-        worded: dict[tuple[_Shape, int | None], Reason] = {}
-        for ahead, (task, shape, limited) in enumerate(self._waiting):
-            key = (shape, task.owner if limited else None)
-            reason = worded.get(key)
-            if reason is None:
-                reason = worded[key] = self._limit(task, shape) if limited else shape.why(self._rooms)
-            self._reasons[task.id] = reason
-            self._ahead[task.id] = ahead
-        return Plan(placements=tuple(self._placements), reasons=self._reasons, ahead=self._ahead)
+        return Plan(
+            placements=tuple(self._placements),
+            reasons=_Reasons(self._told, self._waiting, self._word),
+            ahead={task: ahead for ahead, task in enumerate(self._waiting)},
+        )
 
-    def _limit(self, task: Task, shape: _Shape) -> Reason:
-        reason = over_limit(self._limits[task.owner], self._held.get(task.owner, Held()), shape.need)
+    def _word(self, shape: _Shape, owner: int | None) -> Reason:
+        if owner is None:
+            return shape.why(self._rooms)
+        reason = over_limit(self._limits[owner], self._held.get(owner, Held()), shape.need)
         assert reason is not None
         return reason
+
+
+class _Reasons(Mapping[int, Reason]):
+    """Reasons by what is left at the end of the plan, worded when somebody asks, once for all tasks of a shape."""
+
+    def __init__(
+        self, told: dict[int, Reason], waiting: dict[int, _Cause], word: Callable[[_Shape, int | None], Reason]
+    ) -> None:
+        self._told = told
+        self._waiting = waiting
+        self._word = word
+        self._worded: dict[_Cause, Reason] = {}
+
+    def __getitem__(self, task: int) -> Reason:
+        cause = self._waiting.get(task)
+        if cause is None:
+            return self._told[task]
+        reason = self._worded.get(cause)
+        if reason is None:
+            reason = self._worded[cause] = self._word(*cause)
+        return reason
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._told
+        yield from self._waiting
+
+    def __len__(self) -> int:
+        return len(self._told) + len(self._waiting)
 
 
 def never_fits(snapshot: Snapshot, spec: TaskSpec) -> Reason | None:

@@ -60,7 +60,7 @@ def need_of(spec: TaskSpec) -> Need:
 class Room:
     """One node's free cores, memory and cards. `order` is its place in the snapshot, for ties."""
 
-    __slots__ = ("_apart", "_cell_memory", "_cpus", "devices", "memory", "milli", "node", "order", "placed")
+    __slots__ = ("_apart", "_cell_memory", "_cpus", "_parted", "devices", "memory", "milli", "node", "order", "placed")
 
     def __init__(self, node: Node, held: Iterable[Reserved], order: int) -> None:
         cells = node.inventory.cells
@@ -76,6 +76,8 @@ class Room:
         self.memory = node.inventory.memory
         self._cell_memory = {cell.id: cell.memory for cell in cells}
         self.devices = [d for d in node.inventory.devices if d.kind == "gpu" and "host" in d.modes]
+        #: whether parts of cards are listed beside whole ones
+        self._parted = any("/" in device.id for device in self.devices)
         for reserved in held:
             self._subtract(reserved)
 
@@ -180,7 +182,7 @@ class Room:
         given: list[Device] = []
         for device in good:
             twice = need.indices and any(device.index == other.index for other in given)
-            if not twice and not any(_same_card(device.id, other.id) for other in given):
+            if not twice and not (self._parted and any(_same_card(device.id, other.id) for other in given)):
                 given.append(device)
                 yield device
 

@@ -1,7 +1,7 @@
 """Tasks as values: what was asked for, and where it stands. Knows no clock and no store."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -162,6 +162,12 @@ class Task:
     def instance(self) -> str:
         """The durable body: a command task has one per attempt, a VPS keeps one (contracts.md §1)."""
         return str(self.id) if self.spec.kind is Kind.VPS else self.attempt
+
+
+def expand(spec: TaskSpec, targets: Sequence[Target], copies: int = 1) -> list[TaskSpec]:
+    """The tasks that one submission means: one per target, or one without a target, times `copies`."""
+    places: Sequence[Target | None] = targets or [spec.target]
+    return [replace(spec, target=place) for place in places for _ in range(copies)]
 
 
 def attempt_id(task: int, generation: int) -> str:
