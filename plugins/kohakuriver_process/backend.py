@@ -1,0 +1,221 @@
+"""Plain processes as a workload backend. The work is the shepherd's; here its answers become the contract's words.
+
+A body belongs to the shepherd that it was created with. When that one is gone nothing is started again in its
+name, and what still runs is found by `lost`.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from kohakuriver.errors import PluginError
+from kohakuriver.hooks.backend import Backend, Progress
+from kohakuriver.hooks.capabilities import CanPause
+from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Offsets, Probe, Seen, Stats
+from kohakuriver_process import adrift, limits, lost, means, orders, probe, usage
+from kohakuriver_process.client import Answer, Client, ConnectionGone
+from kohakuriver_process.config import Options, Settings
+from kohakuriver_process.shepherd.frames import Message
+
+logger = logging.getLogger(__name__)
+
+ONE_READ = 256 * 1024
+
+
+class ProcessBackend(Backend, CanPause):
+    """Runs command tasks as processes of the node, watched by one shepherd that outlives the runner."""
+
+    name: ClassVar[str] = "process"
+    features: ClassVar[Features] = Features(nets=frozenset({"host"}))
+    Options: ClassVar[type] = Options
+
+    async def open(self, ctx: Context) -> None:
+        try:
+            self._settings = msgspec.convert(dict(ctx.config), Settings)
+        except msgspec.ValidationError as error:
+            raise PluginError(f"settings of the process backend: {error}") from None
+        self._ctx = ctx
+        self._trouble: list[str] = []
+        self._client = Client(ctx.state, ctx.boot, ctx.run, self._settings.idle_seconds)
+        self._adrift = adrift.Adrift(ctx)
+        try:
+            self._me = await ctx.in_thread(orders.person, self._settings.run_as)
+        except PluginError as error:
+            self._me = orders.person(None)
+            self._trouble.append(error.message)
+        if self._settings.enabled is False:
+            self._trouble.append("plain processes are off on this node; set enabled = true to allow them")
+        try:
+            self._limits, self._reasons = await ctx.in_thread(limits.choose, self._settings.limits, means.FINDERS)
+        except limits.Unavailable as error:
+            self._limits, self._reasons = limits.NoLimits(), []
+            self._trouble.append(f"limits = {self._settings.limits!r} cannot be used: {error}")
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def probe(self) -> Probe:
+        trouble = list(self._trouble)
+        if not trouble:
+            try:
+                await self._client.identity()
+            except PluginError as error:
+                trouble.append(error.message)
+        return probe.describe(self._limits, self._reasons, self._me, trouble)
+
+    async def check(self, job: Job) -> Sequence[str]:
+        return [*self._trouble, *orders.refusals(job, self._limits, self._me)]
+
+    async def prepare(self, image: Image, progress: Progress) -> None:
+        raise PluginError("plain processes take no image")
+
+    async def create(self, job: Job) -> Handle:
+        directory = str(job.directory)
+        story, _ = await self._again("create", instance=job.instance, directory=directory)
+        shepherd = story["shepherd"]
+        if self._me.switch is not None and story["phase"] == "created":
+            os.chown(job.directory / "work", self._me.switch["uid"], self._me.switch["gid"])
+        data = {"instance": job.instance, "directory": directory, "shepherd": shepherd, "boot": self._ctx.boot}
+        return Handle(backend=self.name, version=1, data=data)
+
+    async def start(self, handle: Handle, job: Job) -> str:
+        shepherd = handle.data["shepherd"]
+        made = orders.order(job, settings=self._settings, limits=self._limits, me=self._me, shepherd=shepherd)
+        answer = await self._ask(handle, "start", attempt=job.attempt, order=made)
+        if answer is None:
+            raise PluginError(
+                f"body {job.instance}: the shepherd that was to start it is gone; whether it did cannot be known"
+            )
+        return str(answer[0]["run"])
+
+    async def see(self, handle: Handle) -> Seen:
+        answer = await self._ask(handle, "see")
+        if answer is None:
+            return await self._adrift.see(handle)
+        story = answer[0]
+        ended = _exit(story) if story["phase"] == "exited" else None
+        return Seen(phase=story["phase"], run=story.get("run"), exit=ended, note=_note(story))
+
+    async def wait(self, handle: Handle, run: str) -> Exit:
+        answer = await self._ask(handle, "wait")
+        if answer is None:
+            return await self._adrift.wait(handle, run)
+        _same_run(handle, run, answer[0])
+        return _exit(answer[0])
+
+    async def stop(self, handle: Handle, run: str, grace: float) -> None:
+        if await self._ask(handle, "stop", grace=grace, absent_is_fine=True) is None:
+            await self._adrift.stop(handle, grace)
+
+    async def pause(self, handle: Handle, run: str) -> None:
+        if await self._ask(handle, "pause") is None:
+            raise PluginError(f"body {handle.data['instance']} cannot be paused: its shepherd is gone")
+
+    async def resume(self, handle: Handle, run: str) -> None:
+        if await self._ask(handle, "resume") is None:
+            raise PluginError(f"body {handle.data['instance']} cannot be resumed: its shepherd is gone")
+
+    async def remove(self, handle: Handle) -> None:
+        answer = await self._ask(handle, "remove")
+        if answer is None:
+            await self._adrift.remove(handle)
+        if answer is None or answer[0].get("left", True):
+            for part in ("work", "output"):
+                await self._ctx.in_thread(shutil.rmtree, Path(handle.data["directory"]) / part, True)
+
+    async def found(self) -> Sequence[tuple[str, Handle]]:
+        await self._client.identity()
+        return [
+            (record.instance, self._handle(record))
+            for record in await self._ctx.in_thread(lost.records, self._ctx.state)
+        ]
+
+    async def output(self, handle: Handle, run: str, at: Offsets) -> AsyncIterator[Chunk]:
+        offsets = {"stdout": at.stdout, "stderr": at.stderr}
+        while True:
+            answer = await self._ask(handle, "read", most=ONE_READ, **offsets)
+            if answer is None:
+                async for chunk in self._adrift.output(handle, offsets):
+                    yield chunk
+                return
+            story, blob = answer
+            if story["end"]:
+                return
+            begin = 0
+            for part in story["parts"]:
+                data = blob[begin : begin + part["length"]]
+                begin += part["length"]
+                offsets[part["stream"]] = part["offset"] + part["length"]
+                yield Chunk(stream=part["stream"], offset=part["offset"], data=data)
+
+    async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
+        found = {}
+        for handle in handles:
+            answer = await self._ask(handle, "see")
+            story: Message = {"phase": "gone"} if answer is None else answer[0]
+            if story["phase"] != "gone":
+                found[handle.data["instance"]] = await self._ctx.in_thread(usage.measure, story)
+        return found
+
+    def _handle(self, record: lost.Record) -> Handle:
+        data = {
+            "instance": record.instance,
+            "directory": record.directory,
+            "shepherd": record.shepherd,
+            "boot": record.boot,
+        }
+        return Handle(backend=self.name, version=1, data=data)
+
+    async def _ask(self, handle: Handle, op: str, absent_is_fine: bool = False, **fields: object) -> Answer | None:
+        """Asks the shepherd of this body; None when that one is gone, for whatever reason."""
+        if handle.data["boot"] != self._ctx.boot:
+            return None
+        while await self._client.identity() == handle.data["shepherd"]:
+            try:
+                return await self._client.ask(op, instance=handle.data["instance"], **fields)
+            except ConnectionGone:
+                logger.info("shepherd connection broke", extra={"action": "shepherd_again", "op": op})
+                await asyncio.sleep(0)
+            except PluginError as error:
+                if absent_is_fine and error.message.startswith("there is no body"):
+                    return {"phase": "gone"}, b""
+                raise
+        return None
+
+    async def _again(self, op: str, **fields: object) -> Answer:
+        """Asks whichever shepherd there is; the answer names it."""
+        while True:
+            shepherd = await self._client.identity()
+            try:
+                story, blob = await self._client.ask(op, **fields)
+            except ConnectionGone:
+                await asyncio.sleep(0)
+                continue
+            return {**story, "shepherd": shepherd}, blob
+
+
+def _same_run(handle: Handle, run: str, story: Message) -> None:
+    if story.get("run") != run:
+        raise PluginError(f"body {handle.data['instance']} has no run {run}; its run is {story.get('run')}")
+
+
+def _exit(story: Message) -> Exit:
+    status = story["status"]
+    code = os.waitstatus_to_exitcode(status)
+    finished = datetime.fromtimestamp(story["finished"], UTC)
+    if code < 0:
+        return Exit(code=128 - code, signal=-code, oom=story["oom"], finished=finished)
+    return Exit(code=code, oom=story["oom"], finished=finished)
+
+
+def _note(story: Message) -> str:
+    dropped = sum(story.get("dropped", {}).values())
+    return f"{dropped} bytes of output were dropped" if dropped else ""

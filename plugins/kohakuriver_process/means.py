@@ -1,0 +1,8 @@
+"""The means of limiting that need something of the machine, best first."""
+
+from collections.abc import Mapping
+
+from kohakuriver_process import cgroup1
+from kohakuriver_process.limits import Finder
+
+FINDERS: Mapping[str, Finder] = {"cgroup1": cgroup1.find}

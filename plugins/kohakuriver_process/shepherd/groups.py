@@ -1,0 +1,156 @@
+"""Control groups by their files, version 1 and 2 (kernel: admin-guide/cgroup-v1, admin-guide/cgroup-v2).
+
+Making, entering, freezing, killing and removing; which limits they carry is decided elsewhere.
+"""
+
+import os
+import signal
+from typing import TypedDict
+
+from kohakuriver_process.shepherd import tree
+
+
+class Group(TypedDict):
+    """A directory to make, what to write before a process enters it, and what once one is in."""
+
+    directory: str
+    before: list[tuple[str, str]]
+    after: list[tuple[str, str]]
+
+
+class Mounted(TypedDict):
+    """A hierarchy: its mount point, and the group in it that this process is in."""
+
+    top: str
+    own: str
+
+
+def read(directory: str, name: str) -> str:
+    with open(os.path.join(directory, name), encoding="ascii") as file:
+        return file.read()
+
+
+def write(directory: str, name: str, value: str) -> None:
+    fd = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def mounted() -> dict[str, Mounted]:
+    """Hierarchies by controller name; the one of version 2 under ""."""
+    own = {}
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        for line in file:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            own.update(dict.fromkeys(names.split(","), path))
+    found: dict[str, Mounted] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            root, top = left.split()[3:5]
+            kind, _, options = right.split()[:3]
+            if kind == "cgroup2":
+                found.setdefault("", _mounted(top, root, own.get("", "/")))
+            elif kind == "cgroup":
+                for name in options.split(","):
+                    if name in own:
+                        found.setdefault(name, _mounted(top, root, own[name]))
+    return found
+
+
+def _mounted(top: str, root: str, path: str) -> Mounted:
+    inside = path.removeprefix(root) if root != "/" else path
+    own = os.path.join(top, inside.lstrip("/")).rstrip("/")
+    return Mounted(top=top, own=own if os.path.isdir(own) else top)
+
+
+def home(directory: str, hierarchies: dict[str, Mounted]) -> str:
+    """The group that this process belongs to in the hierarchy of the directory."""
+    best = max(
+        (mount for mount in hierarchies.values() if directory.startswith(mount["top"] + "/")),
+        key=lambda mount: len(mount["top"]),
+    )
+    return best["own"]
+
+
+def make(group: Group) -> None:
+    """Makes the directory and writes its first values. Raises OSError."""
+    os.mkdir(group["directory"])
+    for name, value in group["before"]:
+        write(group["directory"], name, value)
+
+
+def enter(directory: str) -> None:
+    write(directory, "cgroup.procs", "0")
+
+
+def members(directory: str) -> list[int]:
+    """The processes in the group; none when it is gone."""
+    try:
+        return [int(word) for word in read(directory, "cgroup.procs").split()]
+    except OSError:
+        return []
+
+
+def freeze(directory: str) -> None:
+    """Asks for every process of the group to be frozen; frozen() tells when it is done."""
+    if os.path.exists(os.path.join(directory, "freezer.state")):
+        write(directory, "freezer.state", "FROZEN")
+    else:
+        write(directory, "cgroup.freeze", "1")
+
+
+def thaw(directory: str) -> None:
+    if os.path.exists(os.path.join(directory, "freezer.state")):
+        write(directory, "freezer.state", "THAWED")
+    else:
+        write(directory, "cgroup.freeze", "0")
+
+
+def frozen(directory: str) -> bool:
+    if os.path.exists(os.path.join(directory, "freezer.state")):
+        return read(directory, "freezer.state").strip() == "FROZEN"
+    return "frozen 1" in read(directory, "cgroup.events")
+
+
+def kill(directory: str) -> bool:
+    """One pass of killing everything in the group; True when it was empty. To be repeated until it is."""
+    pids = members(directory)
+    if not pids:
+        return True
+    try:
+        if os.path.exists(os.path.join(directory, "cgroup.kill")):
+            write(directory, "cgroup.kill", "1")
+            return False
+        freeze(directory)
+        tree.send([process for pid in members(directory) if (process := tree.look(pid))], signal.SIGKILL)
+        thaw(directory)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def out_of_memory(directory: str) -> bool | None:
+    """Whether the kernel killed a process of the group for want of memory; None when it does not say."""
+    for name in ("memory.oom_control", "memory.events"):
+        try:
+            lines = read(directory, name).splitlines()
+        except OSError:
+            continue
+        counts = dict(line.split(" ", 1) for line in lines if " " in line)
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"]) > 0
+    return None
+
+
+def remove(directory: str) -> bool:
+    """Removes an empty group; False when something is still in it."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
