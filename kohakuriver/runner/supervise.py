@@ -9,6 +9,7 @@
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import Any
 
 from kohakuriver.errors import Invalid, KohakuRiverError, PluginError
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 MOST_CRASHES = 3
 REBOOTED = "node rebooted"
 GONE = "the body is gone"
+ALIVE = ("running", "paused", "queued")
 
 #: what a backend call may raise without being at fault: it cannot answer now
 Unsure = (PluginError, TimeoutError, OSError)
@@ -59,7 +61,7 @@ class Supervisor:
                 log.warning("a backend does not answer", extra={"attempt": self.attempt, "error": str(first(group))})
                 await self.desk.clock.sleep(wait)
                 wait = min(wait * 2, LONGEST_RETRY)
-            except* Exception as group:  # noqa: BLE001 - logged here, and the host is told by the quarantine
+            except* Exception as group:  # logged here, and the host is told by the quarantine
                 crashes += 1
                 log.exception("a supervisor crashed", extra={"attempt": self.attempt, "crashes": crashes})
                 if crashes == MOST_CRASHES:
@@ -96,23 +98,28 @@ class Supervisor:
     async def _prepare_image(self, job: Job) -> None:
         """Fetches the image; a wish to end the attempt cuts it short. It has a limit of its own."""
         assert job.image is not None
-        async with asyncio.timeout(self.desk.settings.prepare_limit), asyncio.TaskGroup() as group:
-            fetching = group.create_task(self.backend.prepare(job.image, self._progress))
-            ended = group.create_task(self._until_ending())
-            await asyncio.wait({fetching, ended}, return_when=asyncio.FIRST_COMPLETED)
-            fetching.cancel()
-            ended.cancel()
+        try:
+            async with asyncio.timeout(self.desk.settings.prepare_limit), asyncio.TaskGroup() as group:
+                fetching = group.create_task(self.backend.prepare(job.image, self._progress))
+                ended = group.create_task(self._until_ending())
+                await asyncio.wait({fetching, ended}, return_when=asyncio.FIRST_COMPLETED)
+                fetching.cancel()
+                ended.cancel()
+        except BaseExceptionGroup as group_of_one:
+            raise first(group_of_one) from None
 
     async def _begin(self, entry: Entry) -> Entry:
         """From `created` to a run that is journaled and reported; or to the end."""
         handle = _handle(entry)
         seen = await self._see(handle)
-        if seen.phase in ("running", "paused", "queued", "exited") and seen.run is not None:
+        if entry.boot != self.desk.boot and seen.phase not in ALIVE:
+            return await self._exited(Exit(reason=REBOOTED))
+        if seen.phase in (*ALIVE, "exited") and seen.run is not None:
             return await self._started(seen.run)
         if seen.phase == "exited":
             return await self._exited(seen.exit or Exit(reason=seen.note or None))
-        if seen.phase == "gone" or entry.boot != self.desk.boot:
-            return await self._exited(Exit(reason=self._why_gone(entry)))
+        if seen.phase == "gone":
+            return await self._exited(Exit(reason=GONE))
         await self._until_run_wanted()
         if self.entry.wanted in ENDING:
             return await self._close("never_started")
@@ -123,6 +130,8 @@ class Supervisor:
             job = await self.desk.prepare(self.entry, self.backend)
         except (KohakuRiverError, OSError) as error:
             return await self._close("start_failed", _sentence(error, "prepare"))
+        if self.entry.wanted != "run":  # changed meanwhile: the next walk holds or ends it
+            return self.entry
         try:
             async with asyncio.timeout(self.desk.settings.start_limit):
                 run = await self.backend.start(handle, job)
@@ -142,28 +151,30 @@ class Supervisor:
     async def _watch(self, entry: Entry) -> None:
         handle = _handle(entry)
         seen = await self._see(handle)
-        if entry.boot != self.desk.boot and seen.phase in ("exited", "gone", "created"):
+        if entry.boot != self.desk.boot and seen.phase not in ALIVE:
             await self._exited(Exit(reason=REBOOTED))
             return
         if seen.phase == "gone":
             await self._exited(Exit(reason=GONE))
             return
         live = await self.desk.output.live(self.attempt)
-        watch = Watch(self.desk, self.backend, handle, live, self.attempt, self._changed)
+        watch = Watch(
+            desk=self.desk, backend=self.backend, handle=handle, live=live, changed=self._changed, attempt=self.attempt
+        )
         ended = await watch.until_end(seen)
         await self._exited(ended)
 
     async def _exited(self, ended: Exit) -> Entry:
         """Seals the output and journals the exit together with its report."""
         entry = self.entry
-        usage = await self._usage(entry)
+        usage = await self._usage(entry, ended)
         stdout, stderr = await (await self.desk.output.live(self.attempt)).seal()
-        code = ended.code if entry.boot == self.desk.boot else None
-        reason = ended.reason if entry.boot == self.desk.boot else REBOOTED
+        if entry.boot != self.desk.boot:  # what a runtime says of a run that a reboot ended is no exit code
+            ended = Exit(reason=REBOOTED)
         report = self.desk.report(
             self.attempt,
             "exited",
-            exit=WireExit(code=code, signal=ended.signal, oom=ended.oom, reason=reason),
+            exit=WireExit(code=ended.code, signal=ended.signal, oom=ended.oom, reason=ended.reason),
             signalled=entry.signalled,
             usage=usage,
             stdout=stdout,
@@ -189,7 +200,7 @@ class Supervisor:
             try:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
                     await self.backend.stop(entry.handle, entry.run, 0)
-            except Exception:  # noqa: BLE001 - the host is told in the reason
+            except Exception:  # the host is told in the reason
                 log.exception("a quarantined attempt cannot be stopped", extra={"attempt": self.attempt})
                 reason += "; it could not be stopped and may still run"
             await self._exited(Exit(reason=reason))
@@ -200,9 +211,12 @@ class Supervisor:
         async with asyncio.timeout(self.desk.settings.see_limit):
             return await self.backend.see(handle)
 
-    async def _usage(self, entry: Entry) -> Usage:
-        running = entry.elapsed(self.desk.clock.boot()) if entry.started is not None else None
-        usage = Usage(running_seconds=running)
+    async def _usage(self, entry: Entry, ended: Exit) -> Usage:
+        usage = Usage()
+        if entry.started is not None:
+            late = self.desk.clock.wall() - ended.finished if ended.finished is not None else timedelta()
+            elapsed = entry.elapsed(self.desk.clock.boot()) - max(0.0, late.total_seconds())
+            usage.running_seconds = max(0.0, elapsed)
         if entry.handle is None or entry.boot != self.desk.boot:
             return usage
         try:
@@ -230,9 +244,6 @@ class Supervisor:
     def _progress(self, note: str, done: int | None = None, total: int | None = None) -> None:
         part = f" {done}/{total}" if done is not None and total else ""
         self.desk.progress(self.attempt, f"{note}{part}")
-
-    def _why_gone(self, entry: Entry) -> str:
-        return REBOOTED if entry.boot != self.desk.boot else GONE
 
 
 def first(group: BaseExceptionGroup[Any]) -> BaseException:

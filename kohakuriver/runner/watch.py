@@ -23,7 +23,7 @@ class Watch:
     """One run. Made anew after each restart and each crash."""
 
     def __init__(
-        self, desk: Desk, backend: Backend, handle: Handle, live: Live, attempt: str, changed: asyncio.Event
+        self, *, desk: Desk, backend: Backend, handle: Handle, live: Live, attempt: str, changed: asyncio.Event
     ) -> None:
         self.desk = desk
         self.backend = backend
@@ -59,8 +59,8 @@ class Watch:
                 if not waiting.done():
                     await self.changed.wait()
             timer.cancel()
+            await self._settle_stop(self.entry.grace + LONGEST_TIMER)
             await self._drain(reading)
-            await self._settle_stop()
         return waiting.result()
 
     async def _obey(self, group: asyncio.TaskGroup) -> None:
@@ -84,12 +84,13 @@ class Watch:
         if self._stopping_for == (signal, revision):
             return
         if self.entry.signalled is None:
-            seen = await self.backend.see(self.handle)
+            async with asyncio.timeout(self.desk.settings.see_limit):
+                seen = await self.backend.see(self.handle)
             if seen.phase in ("exited", "gone"):
                 return
             report = self.desk.report(self.attempt, "limit_reached") if signal == TIMED_OUT else None
             await self.desk.keep(self.attempt, report, signalled=signal)
-        await self._settle_stop()
+        await self._settle_stop(0)
         self._stopping_for = (signal, revision)
         self._stopping = group.create_task(self._stop(grace))
 
@@ -97,8 +98,10 @@ class Watch:
         """Stops, again and again if the backend does not answer: a kill holds."""
         await self._retry("stop", lambda: self.backend.stop(self.handle, self.run, grace))
 
-    async def _settle_stop(self) -> None:
+    async def _settle_stop(self, patience: float) -> None:
+        """Lets a stop that has begun finish, for it ends the whole tree; after `patience` it is left."""
         if self._stopping is not None:
+            await asyncio.wait({self._stopping}, timeout=patience)
             self._stopping.cancel()
             await asyncio.wait({self._stopping})
 
