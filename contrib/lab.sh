@@ -108,33 +108,37 @@ print(asked or free(8000) or free(0))
 PY
 }
 
+# The lab's own credential signs us in; one of another cluster in the environment must not.
 kohakuriver() {
-  KOHAKURIVER_URL=$url "$venv/bin/kohakuriver" "$@"
+  env -u KOHAKURIVER_TOKEN -u KOHAKURIVER_TOKEN_FILE -u KOHAKURIVER_FINGERPRINT -u KOHAKURIVER_OUTPUT \
+    KOHAKURIVER_URL="$url" "$venv/bin/kohakuriver" "$@"
 }
 
 first_task() {
-  say "the lab serves at $url; its first task:"
-  echo "\$ kohakuriver task submit -- sh -c 'echo \"hello from \$(uname -n)\"; nproc'" >&2
+  say "the lab is up; its first task:"
   # shellcheck disable=SC2016  # the task's shell expands it
-  id=$(kohakuriver task submit -q -- sh -c 'echo "hello from $(uname -n)"; nproc') || {
-    code=$?
-    say "the first task was not taken; the server's log is $log"
-    exit "$code"
-  }
-  kohakuriver task wait -q "$id" >/dev/null
+  set -- sh -c 'echo "hello from task $KOHAKURIVER_TASK_ID on $(uname -n), with $(nproc) cores"'
+  printf "\$ kohakuriver run -- sh -c '%s'\n" "$3" >&2
+  kohakuriver run -- "$@"
   code=$?
-  kohakuriver task logs "$id"
-  kohakuriver task logs --stderr "$id" >&2
+  if [ "$code" = 125 ]; then
+    say "the first task was not run; the server's log is $log"
+  fi
 }
 
 what_next() {
-  [ "$port" = 8000 ] && prefix= || prefix="KOHAKURIVER_URL=$url "
+  command=${venv#"$PWD"/}/bin/kohakuriver
+  if [ -n "${KOHAKURIVER_URL-}${KOHAKURIVER_HOST-}" ] || [ -e "$HOME/.kohakuriver/client.json" ]; then
+    command="KOHAKURIVER_URL=$url $command"
+  fi
   cat <<TXT
 
-The lab serves at $url (log: $log). Ctrl-C stops it. Next, in another terminal:
-  ${prefix}$venv/bin/kohakuriver status
-  ${prefix}$venv/bin/kohakuriver task submit --wait -- sh -c 'sleep 2; echo done'
-  ${prefix}$venv/bin/kohakuriver task list
+The lab serves at $url, its log is $log. Ctrl-C stops it; what it has stored stays.
+Three things to try next, in another terminal:
+
+  $command status
+  $command run -c 2 -m 1G -- python3 -c 'print(6 * 7)'
+  $command task list
 TXT
 }
 
