@@ -74,7 +74,7 @@ class ProcessBackend(Backend, CanPause):
     async def check(self, job: Job) -> Sequence[str]:
         return [*self._trouble, *orders.refusals(job, self._limits, self._me)]
 
-    async def prepare(self, image: Image, progress: Progress) -> None:
+    async def prepare(self, image: Image, progress: Progress) -> None:  # noqa: ARG002 -- nothing to prepare
         raise PluginError("plain processes take no image")
 
     async def create(self, job: Job) -> Handle:
@@ -105,22 +105,21 @@ class ProcessBackend(Backend, CanPause):
         return Seen(phase=story["phase"], run=story.get("run"), exit=ended, note=_note(story))
 
     async def wait(self, handle: Handle, run: str) -> Exit:
-        answer = await self._ask(handle, "wait")
+        answer = await self._ask(handle, "wait", run=run)
         if answer is None:
             return await self._adrift.wait(handle, run)
-        _same_run(handle, run, answer[0])
         return _exit(answer[0])
 
     async def stop(self, handle: Handle, run: str, grace: float) -> None:
-        if await self._ask(handle, "stop", grace=grace, absent_is_fine=True) is None:
+        if await self._ask(handle, "stop", run=run, grace=grace) is None:
             await self._adrift.stop(handle, grace)
 
     async def pause(self, handle: Handle, run: str) -> None:
-        if await self._ask(handle, "pause") is None:
+        if await self._ask(handle, "pause", run=run) is None:
             raise PluginError(f"body {handle.data['instance']} cannot be paused: its shepherd is gone")
 
     async def resume(self, handle: Handle, run: str) -> None:
-        if await self._ask(handle, "resume") is None:
+        if await self._ask(handle, "resume", run=run) is None:
             raise PluginError(f"body {handle.data['instance']} cannot be resumed: its shepherd is gone")
 
     async def remove(self, handle: Handle) -> None:
@@ -141,7 +140,9 @@ class ProcessBackend(Backend, CanPause):
     async def output(self, handle: Handle, run: str, at: Offsets) -> AsyncIterator[Chunk]:
         offsets = {"stdout": at.stdout, "stderr": at.stderr}
         while True:
-            answer = await self._ask(handle, "read", most=ONE_READ, **offsets)
+            answer = await self._ask(
+                handle, "read", run=run, most=ONE_READ, stdout=offsets["stdout"], stderr=offsets["stderr"]
+            )
             if answer is None:
                 async for chunk in self._adrift.output(handle, offsets):
                     yield chunk
@@ -174,7 +175,7 @@ class ProcessBackend(Backend, CanPause):
         }
         return Handle(backend=self.name, version=1, data=data)
 
-    async def _ask(self, handle: Handle, op: str, absent_is_fine: bool = False, **fields: object) -> Answer | None:
+    async def _ask(self, handle: Handle, op: str, **fields: object) -> Answer | None:
         """Asks the shepherd of this body; None when that one is gone, for whatever reason."""
         if handle.data["boot"] != self._ctx.boot:
             return None
@@ -184,10 +185,6 @@ class ProcessBackend(Backend, CanPause):
             except ConnectionGone:
                 logger.info("shepherd connection broke", extra={"action": "shepherd_again", "op": op})
                 await asyncio.sleep(0)
-            except PluginError as error:
-                if absent_is_fine and error.message.startswith("there is no body"):
-                    return {"phase": "gone"}, b""
-                raise
         return None
 
     async def _again(self, op: str, **fields: object) -> Answer:
@@ -200,11 +197,6 @@ class ProcessBackend(Backend, CanPause):
                 await asyncio.sleep(0)
                 continue
             return {**story, "shepherd": shepherd}, blob
-
-
-def _same_run(handle: Handle, run: str, story: Message) -> None:
-    if story.get("run") != run:
-        raise PluginError(f"body {handle.data['instance']} has no run {run}; its run is {story.get('run')}")
 
 
 def _exit(story: Message) -> Exit:

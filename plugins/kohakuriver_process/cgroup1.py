@@ -1,9 +1,11 @@
 """Limits by control groups of version 1 (kernel: admin-guide/cgroup-v1)."""
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH103, PTH110, PTH118
+
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from kohakuriver.hooks.values import Grant
 from kohakuriver_process.limits import Unavailable, pin
@@ -58,7 +60,7 @@ def _base(parent: str, name: str) -> str:
 class Cgroup1:
     """One directory a controller and body, made only for what the grant asks; the freezer always."""
 
-    name: ClassVar[str] = "cgroup1"
+    name: str = "cgroup1"
     bases: Mapping[str, str]
     facts: Mapping[str, str]
 

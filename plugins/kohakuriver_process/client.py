@@ -22,6 +22,9 @@ HELLO_SECONDS = 5.0
 TRIES = 3
 BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from kohakuriver_process.shepherd.main import main; main()"
 
+#: where the shepherd, which has no site packages, imports itself from
+PLUGINS = str(Path(__file__).resolve().parent.parent)
+
 Answer = tuple[Message, bytes]
 
 
@@ -49,7 +52,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        for future in (self.hello, *self._waiting.values()):
+        futures: list[asyncio.Future[Any]] = [self.hello, *self._waiting.values()]
+        for future in futures:
             if not future.done():
                 future.set_exception(ConnectionGone(str(exc or "closed")))
                 future.exception()
@@ -149,8 +153,7 @@ class Client:
         return connection
 
     async def _start(self) -> None:
-        plugins = str(Path(__file__).resolve().parent.parent)
-        argv = [sys.executable, "-I", "-S", "-c", BOOTSTRAP, plugins, str(self._state), self._boot, str(self._idle)]
+        argv = [sys.executable, "-I", "-S", "-c", BOOTSTRAP, PLUGINS, str(self._state), self._boot, str(self._idle)]
         try:
             done = await self._run(argv, limit=START_SECONDS)
         except (OSError, TimeoutError) as error:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from kohakuriver.hooks.values import Grant
 from kohakuriver_process.shepherd.spawn import Order
@@ -14,8 +14,11 @@ WHOLE_CORE = 1000
 class Limits(Protocol):
     """One means. `name` is what the setting `limits` calls it."""
 
-    name: str
-    facts: Mapping[str, str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def facts(self) -> Mapping[str, str]: ...
 
     def refuse(self, grant: Grant) -> list[str]:
         """What of the grant it cannot apply, in words."""
@@ -34,7 +37,7 @@ class Unavailable(Exception):
 class Rlimits:
     """setrlimit(2) and sched_setaffinity(2): needs no rights, holds those who do not work against it."""
 
-    name: ClassVar[str] = "rlimits"
+    name: str = "rlimits"
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def refuse(self, grant: Grant) -> list[str]:
@@ -56,13 +59,13 @@ class Rlimits:
 class NoLimits:
     """Nothing is enforced, as the operator chose; what was asked for is only counted."""
 
-    name: ClassVar[str] = "none"
+    name: str = "none"
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def refuse(self, grant: Grant) -> list[str]:
+    def refuse(self, grant: Grant) -> list[str]:  # noqa: ARG002
         return []
 
-    def apply(self, order: Order, grant: Grant, body: str) -> None:
+    def apply(self, order: Order, grant: Grant, body: str) -> None:  # noqa: ARG002
         return
 
 

@@ -91,11 +91,16 @@ async def gone(run: str) -> None:
     over: asyncio.Future[None] = loop.create_future()
     try:
         if tree.alive(int(pid), int(start)):
-            loop.add_reader(fd, lambda: over.done() or over.set_result(None))
+            loop.add_reader(fd, _settle, over)
             await over
     finally:
         loop.remove_reader(fd)
         os.close(fd)
+
+
+def _settle(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def members(record: Record) -> list[Process]:

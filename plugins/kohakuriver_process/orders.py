@@ -15,6 +15,7 @@ from kohakuriver_process.shepherd.hunt import MARK
 from kohakuriver_process.shepherd.spawn import Order, User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHELL = "/bin/sh"
 PASSED_ON = ("LANG", "LC_ALL", "TZ")
 CELLS = Path("/sys/devices/system/node")
 
@@ -40,7 +41,7 @@ def person(run_as: str | int | None) -> Person:
     except KeyError:
         if run_as is not None:
             raise PluginError(f"run_as names {run_as!r}, and this machine has no such user", field="run_as") from None
-        return Person(name=str(os.getuid()), home="/", shell="/bin/sh", switch=None)
+        return Person(name=str(os.getuid()), home="/", shell=SHELL, switch=None)
     if entry.pw_uid == os.getuid():
         return Person(name=entry.pw_name, home=entry.pw_dir, shell=entry.pw_shell, switch=None)
     if os.getuid() != 0:
@@ -113,7 +114,7 @@ def _environment(job: Job, me: Person, shepherd: str) -> dict[str, str]:
         "HOME": me.home,
         "USER": me.name,
         "LOGNAME": me.name,
-        "SHELL": me.shell or "/bin/sh",
+        "SHELL": me.shell or SHELL,
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
     }
     return {**base, **job.env, **job.secrets, MARK: job.attempt, SHEPHERD_MARK: shepherd}

@@ -1,5 +1,8 @@
 """What a body used so far: from its control group where there is one, else from its main process."""
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH123
+
 import os
 
 from kohakuriver.hooks.values import Stats

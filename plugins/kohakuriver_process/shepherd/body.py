@@ -1,5 +1,8 @@
 """One workload from its creation to its removal: its process, its output, who waits for it."""
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH118
+
 import errno
 import fcntl
 import os

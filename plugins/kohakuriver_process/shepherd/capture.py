@@ -3,6 +3,9 @@
 Never stops taking: what cannot be stored is counted as dropped, so that a full disk stops no workload.
 """
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH108, PTH118
+
 import os
 
 #: bytes that stay in memory before a file is made

@@ -3,6 +3,9 @@
 Making, entering, freezing, killing and removing; which limits they carry is decided elsewhere.
 """
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH118, PTH123
+
 import os
 import signal
 from typing import TypedDict

@@ -1,5 +1,8 @@
 """All workloads of one runner, and what can be asked of them. Every order may come twice."""
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH103, PTH106, PTH108, PTH110, PTH118, PTH123
+
 import contextlib
 import json
 import os
@@ -153,14 +156,14 @@ class Herd:
         reply({"phase": "gone"} if body is None else body.story(), b"")
 
     def _wait(self, message: Message, reply: Reply) -> None:
-        body = self._body(message)
+        body = self._of_run(message)
         if body.going:
             body.waiters.append(reply)
         else:
             reply(body.story(), b"")
 
     def _read(self, message: Message, reply: Reply) -> None:
-        body = self._body(message)
+        body = self._of_run(message)
         offsets = {"stdout": message["stdout"], "stderr": message["stderr"]}
         most = min(message["most"], MOST_READ)
 
@@ -175,7 +178,10 @@ class Herd:
             body.readers.append(tell)
 
     def _stop(self, message: Message, reply: Reply) -> None:
-        body = self._body(message)
+        if message["instance"] not in self.bodies:
+            reply({"phase": "gone"}, b"")
+            return
+        body = self._of_run(message)
         if not body.going:
             reply(body.story(), b"")
             return
@@ -194,13 +200,13 @@ class Herd:
         body.grace = self._loop.after(message["grace"], lambda: self._hunt.kill(body, lambda: None))
 
     def _pause(self, message: Message, reply: Reply) -> None:
-        body = self._body(message)
+        body = self._of_run(message)
         if body.phase == "running":
             body.paused = True
         self._hunt.pause(body, lambda: reply(body.story(), b""))
 
     def _resume(self, message: Message, reply: Reply) -> None:
-        body = self._body(message)
+        body = self._of_run(message)
         if body.phase == "running" and body.paused:
             body.paused = False
             self._hunt.resume(body)
@@ -235,4 +241,10 @@ class Herd:
         body = self.bodies.get(message["instance"])
         if body is None:
             raise Refused(f"there is no body {message['instance']}")
+        return body
+
+    def _of_run(self, message: Message) -> Body:
+        body = self._body(message)
+        if body.run != message["run"]:
+            raise Refused(f"body {body.instance} has no run {message['run']}; its run is {body.run}")
         return body

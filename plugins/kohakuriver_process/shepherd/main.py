@@ -5,6 +5,9 @@
 Returns when the socket listens. If another shepherd has the directory, returns as well and changes nothing.
 """
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH108, PTH110
+
 import ctypes
 import fcntl
 import os

@@ -106,7 +106,7 @@ def _execute(order: Order, stdout: int, stderr: int) -> int:
             group=user["gid"] if user else None,
             extra_groups=user["groups"] if user else None,
             umask=0o022,
-            preexec_fn=_address_space_setter(order["address_space"]),
+            preexec_fn=_address_space_setter(order["address_space"]),  # noqa: PLW1509 -- there are no threads
         )
     except OSError as error:
         raise StartFailed(_why(order, error)) from None

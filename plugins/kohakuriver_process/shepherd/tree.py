@@ -1,5 +1,8 @@
 """Processes as /proc shows them (proc(5)): who descends from whom, and which carry a mark in their environment."""
 
+# plain names: pathlib would cost the shepherd its quick start
+# ruff: noqa: PTH123, PTH208
+
 import os
 import signal
 from collections.abc import Iterable
