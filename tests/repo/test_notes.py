@@ -130,6 +130,18 @@ def test_paths_that_a_page_names_are_there(page: str, root: Path, tracked: tuple
     assert [path for path in paths if path not in there] == []
 
 
+def test_links_between_pages_lead_somewhere(texts: dict[Path, str], root: Path) -> None:
+    link = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
+    pages = {name: text for name, text in texts.items() if name.suffix == ".md"}
+    dead = [
+        f"{name}: {to}"
+        for name, text in pages.items()
+        for to in link.findall(text)
+        if not (root / name.parent / to).exists()
+    ]
+    assert dead == []
+
+
 def test_the_reading_order_is_short(root: Path) -> None:
     page = (root / "contrib/notes/onboarding.md").read_text()
     files = re.findall(r"^\d+\. `([\w/]+\.py)`", page, re.MULTILINE)

@@ -8,7 +8,7 @@ TOP = {
     "pyproject.toml", "README.md", "kohakuriver", "plugins", "templates", "static", "tunnel", "tests", "contrib",
     "LICENSE", "CHANGELOG.md", "requirements.lock",
 }  # fmt: skip
-BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager2", "base"}
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager2"}
 MOST_LINES = 400
 MOST_HOOK_LINES = 200
 
