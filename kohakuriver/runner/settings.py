@@ -39,8 +39,9 @@ class RunnerSettings:
     default_backend: str | None = None
     #: a directory that all nodes share, told to every job
     shared_dir: Path | None = None
-    #: memory that is kept for the machine itself
-    memory_reserve: int = 0
+    #: cores and memory that are kept for the machine itself
+    reserved_cores: int = 0
+    reserved_memory: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     #: each backend's own section of the configuration
     backend_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -42,8 +42,10 @@ async def serve_dial(desk: Desk, dial: Dial) -> str | None:
         return error.message
     try:
         await _write(reader, writer, pieces)
-    except (OSError, TimeoutError) as error:
-        log.info("a stream broke", extra={"attempt": dial.attempt, "kind": dial.kind, "error": str(error)})
+    except* (OSError, TimeoutError) as group:
+        log.info(
+            "a stream broke", extra={"attempt": dial.attempt, "kind": dial.kind, "error": str(group.exceptions[0])}
+        )
     finally:
         writer.transport.abort()
     return None
