@@ -15,9 +15,9 @@ from kohakuriver.config.files import ConfigFile, read_config_file
 from kohakuriver.config.places import Places
 from kohakuriver.config.problems import BadConfig, Problem, nearest
 from kohakuriver.config.schema import ClientConfig, Config, HostConfig, PluginsConfig, RunnerConfig
-from kohakuriver.config.settings import SECTIONS, all_settings, by_key, section_settings
+from kohakuriver.config.settings import SECTIONS, all_settings, by_key
 from kohakuriver.config.values import Raw, read_value
-from kohakuriver.config.variables import FILE_VARIABLE, Given, long_values, short_values
+from kohakuriver.config.variables import FILE_VARIABLE, Given, long_values, names_of, short_values
 from kohakuriver.errors import Invalid, shorten
 
 Role = Literal["host", "runner", "all", "client"]
@@ -64,7 +64,7 @@ def load(
     """
     places = places or Places.here(environ)
     reading = _Reading(sections=READS[role])
-    files = _open_files(role, file, environ, places)
+    files = _open_files(file, environ, places)
     for one in files:
         reading.take_file(one)
     reading.take_environment(environ)
@@ -80,19 +80,12 @@ def load(
     return Loaded(config=config, origins=reading.origins, files=tuple(one.path for one in files))
 
 
-def _open_files(role: Role, named: Path | None, environ: Mapping[str, str], places: Places) -> list[ConfigFile]:
-    """The named file, which must be there; else the system's below one's own for commands, one's own for servers."""
+def _open_files(named: Path | None, environ: Mapping[str, str], places: Places) -> list[ConfigFile]:
+    """The named file, which must be there; else the one in its usual place, if there is one."""
     if named is None and environ.get(FILE_VARIABLE):
         named = Path(environ[FILE_VARIABLE]).expanduser()
-    if named is not None:
-        return [read_config_file(named)]
-    found: list[ConfigFile] = []
-    system = places.etc / places.config_file.name
-    if role == "client" and system != places.config_file and os.access(system, os.R_OK):
-        found.append(read_config_file(system))
-    if places.config_file.exists():
-        found.append(read_config_file(places.config_file))
-    return found
+    path = named or places.config_file
+    return [read_config_file(path)] if named is not None or os.path.lexists(path) else []
 
 
 def _missing_section(role: Role, files: list[ConfigFile], reading: "_Reading") -> Iterator[Problem]:
@@ -196,8 +189,7 @@ class _Reading:
         values = decided | self.values
 
         def part(section: str) -> dict[str, Any]:
-            names = [setting.name for setting in section_settings(section)]
-            return {name: values[key] for name in names if (key := f"{section}.{name}") in values}
+            return {name: values[key] for name in names_of(section) if (key := f"{section}.{name}") in values}
 
         return Config(
             host=HostConfig(**part("host")),
@@ -208,7 +200,7 @@ class _Reading:
 
 
 def _unknown(section: str, name: str) -> str:
-    hint = nearest(name, [setting.name for setting in section_settings(section)])
+    hint = nearest(name, names_of(section))
     for setting in all_settings():
         if setting.name == name.lower() and setting.section != section:
             hint = f"; it belongs to [{setting.section}]"

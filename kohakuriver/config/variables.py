@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
 from kohakuriver.config.problems import Problem, nearest
 from kohakuriver.config.settings import SECTIONS, section_settings
@@ -14,7 +13,6 @@ FILE_VARIABLE = "KOHAKURIVER_CONFIG"
 HOST_VARIABLE = "KOHAKURIVER_HOST"
 PORT_VARIABLE = "KOHAKURIVER_PORT"
 DEFAULT_PORT = 8000
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +31,7 @@ SHORT = (
     Variable(name=PORT_VARIABLE, keys=("client.url",), help="Port that goes with KOHAKURIVER_HOST, else 8000."),
     Variable(name="KOHAKURIVER_TOKEN", keys=("client.token",), help="API token."),
     Variable(name="KOHAKURIVER_TOKEN_FILE", keys=("client.token_file",), help="File with the API token."),
+    Variable(name="KOHAKURIVER_FINGERPRINT", keys=(), help="SHA-256 of the host's certificate, to trust it alone."),
     Variable(name="KOHAKURIVER_OUTPUT", keys=("client.output",), help="How commands print data."),
     Variable(name="KOHAKURIVER_LOG_LEVEL", keys=("host.log_level", "runner.log_level"), help="Log level of a server."),
     Variable(
@@ -53,16 +52,15 @@ class Given:
 
 
 def client_url(host: str | None, port: str | int | None) -> str:
-    """The URL of the predecessor's `--host` and `--port`: plain HTTP on loopback, else TLS as hosts speak it.
+    """The URL of the predecessor's `--host` and `--port`, which spoke plain HTTP.
 
     A URL instead of a name keeps its scheme; a port that is given twice is taken from `port`.
     """
-    name = (host or "localhost").strip().rstrip("/")
+    name = (host or "127.0.0.1").strip().rstrip("/")
     if "://" not in name:
         if name.count(":") > 1 and not name.startswith("["):
             name = f"[{name}]"
-        loopback = (urlsplit(f"//{name}").hostname or "") in _LOOPBACK
-        name = f"{'http' if loopback else 'https'}://{name}"
+        name = f"http://{name}"
     scheme, _, rest = name.partition("://")
     bare, colon, own = rest.rpartition(":")
     has_port = bool(colon) and "]" not in own
@@ -88,15 +86,17 @@ def long_values(environ: Mapping[str, str]) -> Iterator[Given | Problem]:
         parts = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
         section, rest = parts[0], parts[1:]
         if section not in SECTIONS or not rest or not all(parts):
-            known = (f"{PREFIX}{section.upper()}__{item}" for section in SECTIONS for item in ("…",))
-            message = f"no such setting; variables begin with one of {', '.join(known)}"
+            known = ", ".join(f"{PREFIX}{known.upper()}__" for known in SECTIONS)
+            message = f"no such setting; variables begin with one of {known}"
             yield Problem(where=name, key="", message=message)
         elif section == "plugins" and len(rest) == 2:
             yield Given(variable=name, key=f"plugins.{rest[0]}.{rest[1]}", value=read_scalar(environ[name]))
-        elif len(rest) == 1 and rest[0] in (names := [setting.name for setting in section_settings(section)]):
+        elif len(rest) == 1 and rest[0] in names_of(section):
             yield Given(variable=name, key=f"{section}.{rest[0]}", value=environ[name])
         else:
-            variables = [setting.variable for setting in section_settings(section)]
-            hint = nearest("__".join(rest), [variable.removeprefix(PREFIX).lower() for variable in variables])
-            hint = nearest("__".join(rest), names) if len(rest) == 1 else hint
-            yield Problem(where=name, key="", message=f"no such setting{hint}")
+            yield Problem(where=name, key="", message=f"no such setting{nearest('__'.join(rest), names_of(section))}")
+
+
+def names_of(section: str) -> list[str]:
+    """The names of a section's settings."""
+    return [setting.name for setting in section_settings(section)]

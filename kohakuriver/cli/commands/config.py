@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kohakuriver.cli.output import Output
-from kohakuriver.errors import ConfigError, Conflict
+from kohakuriver.errors import Conflict
 
 HELP = "show, check and explain the settings"
+#: never speaks to a host
+LOCAL = True
 ROLES = ("host", "runner", "all", "client")
-SECTIONS = ("host", "runner", "client", "plugins")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def show_settings(args: argparse.Namespace, out: Output) -> int:
 
 
 def check_settings(args: argparse.Namespace, out: Output) -> int:
-    """Raises ConfigError with every problem."""
+    """Raises BadConfig with every problem."""
     from kohakuriver.config.load import load
 
     loaded = load(args.role, file=args.config)

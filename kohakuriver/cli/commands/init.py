@@ -10,6 +10,8 @@ from kohakuriver.cli.output import Output
 from kohakuriver.errors import Invalid, NotAllowed
 
 HELP = "write a configuration file or systemd units"
+#: never speaks to a host
+LOCAL = True
 SYSTEM_UNITS = Path("/etc/systemd/system")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\$?")
 
@@ -88,7 +90,8 @@ def write_service(args: argparse.Namespace, out: Output) -> int:
 
 def _next_steps(unit: str, folder: Path, *, installed: bool) -> str:
     copy = "" if installed else f"cp {folder / unit} {SYSTEM_UNITS}/ && "
-    return f"next, when no container on this machine holds a GPU: {copy}systemctl daemon-reload && systemctl enable --now {unit}"
+    start = f"systemctl daemon-reload && systemctl enable --now {unit}"
+    return f"next, when no container on this machine holds a GPU: {copy}{start}"
 
 
 def _absolute(path: Path) -> Path:
