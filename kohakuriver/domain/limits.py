@@ -56,7 +56,9 @@ def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:
     if limits.memory is not None and after.memory > limits.memory:
         return _over(show_size(need.memory), show_size(held.memory), show_size(limits.memory))
     if limits.devices is not None and after.devices > limits.devices:
-        return _over(f"{need.count} GPUs", str(held.devices), str(limits.devices))
+        return _over(
+            f"{need.count} GPU" if need.count == 1 else f"{need.count} GPUs", str(held.devices), str(limits.devices)
+        )
     return None
 
 

@@ -222,7 +222,7 @@ def never_fits(snapshot: Snapshot, spec: TaskSpec) -> Reason | None:
     """
     need = need_of(spec)
     if need.indices and spec.request.devices.count not in {0, len(need.indices)}:
-        text = f"the target names {len(need.indices)} GPUs and the request asks for {spec.request.devices.count}"
+        text = f"GPUs named by the target: {len(need.indices)}, asked for by count: {spec.request.devices.count}"
         return Reason(code="contradiction", text=text)
     nodes = [node for node in snapshot.nodes if node.status is not NodeStatus.REVOKED]
     if spec.target is not None:

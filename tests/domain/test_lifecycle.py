@@ -1,0 +1,233 @@
+"""The table of states, written a second time from the architecture, and every pair of status and event tried on it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+
+from kohakuriver.domain import lifecycle as lc
+from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
+from kohakuriver.errors import InvalidTransition
+
+S = Status
+BEFORE = datetime(2025, 1, 1, tzinfo=UTC)
+NOW = BEFORE + timedelta(minutes=5)
+REFUSED = None
+
+EVENTS = {
+    "approved": lc.Approved(),
+    "rejected": lc.Rejected(reason="too big"),
+    "placed": lc.Placed(node=4),
+    "accepted": lc.Accepted(),
+    "refused for now": lc.RefusedForNow(reason="busy"),
+    "refused for good": lc.RefusedForGood(reason="no such image"),
+    "started": lc.Started(),
+    "start failed": lc.StartFailed(reason="no such program"),
+    "never started": lc.NeverStarted(),
+    "exited 0": lc.Exited(exit=Exit(code=0)),
+    "exited 3": lc.Exited(exit=Exit(code=3)),
+    "exited for memory": lc.Exited(exit=Exit(code=137, oom=True)),
+    "exited 0 for memory": lc.Exited(exit=Exit(code=0, oom=True)),
+    "exited unknown": lc.Exited(exit=Exit(reason="the node restarted")),
+    "exited by kill": lc.Exited(exit=Exit(code=0), signalled=S.KILLED),
+    "exited by limit": lc.Exited(exit=Exit(code=143), signalled=S.TIMED_OUT),
+    "exited by stop": lc.Exited(exit=Exit(code=0), signalled=S.STOPPED),
+    "paused": lc.Paused(),
+    "resumed": lc.Resumed(),
+    "limit": lc.LimitReached(),
+    "pause wanted": lc.PauseWanted(),
+    "resume wanted": lc.ResumeWanted(),
+    "kill wanted": lc.KillWanted(),
+    "stop wanted": lc.StopWanted(),
+    "start wanted": lc.StartWanted(),
+    "deleted": lc.Deleted(),
+    "declared lost": lc.DeclaredLost(reason="burnt"),
+    "requeued": lc.Requeued(reason="policy"),
+}
+BY_EXIT = {
+    "exited 0": S.COMPLETED,
+    "exited 3": S.FAILED,
+    "exited for memory": S.KILLED_OOM,
+    "exited 0 for memory": S.COMPLETED,
+    "exited unknown": S.FAILED,
+    "exited by kill": S.KILLED,
+    "exited by limit": S.TIMED_OUT,
+    "exited by stop": S.STOPPED,
+}
+WISHES = {"pause wanted": None, "resume wanted": None}
+LEAVES = {"kill wanted": S.STOPPING, "stop wanted": S.STOPPING, "declared lost": S.LOST, "requeued": S.PENDING}
+#: architecture.md §5 for a VPS that is wanted to run; None as a status: it stays
+TABLE = {
+    S.PENDING_APPROVAL: {"approved": S.PENDING, "rejected": S.REJECTED, "kill wanted": S.KILLED, **WISHES},
+    S.PENDING: {"placed": S.ASSIGNED, "kill wanted": S.KILLED, "stop wanted": S.STOPPED, **WISHES},
+    S.ASSIGNED: {
+        "accepted": S.STARTING,
+        "refused for now": S.PENDING,
+        "refused for good": S.FAILED,
+        **LEAVES,
+        **WISHES,
+    },
+    S.STARTING: {"started": S.RUNNING, "start failed": S.FAILED, **BY_EXIT, **LEAVES, **WISHES},
+    S.RUNNING: {"paused": S.PAUSED, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **WISHES},
+    S.PAUSED: {"resumed": S.RUNNING, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **WISHES},
+    S.STOPPING: {
+        **BY_EXIT,
+        **LEAVES,
+        "refused for now": S.KILLED,
+        "refused for good": S.KILLED,
+        "start failed": S.KILLED,
+        "never started": S.KILLED,
+        # reports that crossed the wish on their way: true, and overtaken
+        **dict.fromkeys(("accepted", "started", "paused", "resumed", "limit")),
+    },
+    S.STOPPED: {"start wanted": S.PENDING, "deleted": S.REMOVED},
+    S.LOST: {
+        **BY_EXIT,
+        "accepted": S.STARTING,
+        "refused for now": S.PENDING,
+        "refused for good": S.FAILED,
+        "started": S.RUNNING,
+        "start failed": S.FAILED,
+        "never started": S.KILLED,
+        "paused": S.PAUSED,
+        "resumed": S.RUNNING,
+        "limit": S.STOPPING,
+    },
+}
+
+
+def task(status, *, kind=Kind.VPS, wanted=Wanted.RUN, node=4, **changes):
+    generation = 0 if status in {S.PENDING_APPROVAL, S.PENDING} else 2
+    return Task(
+        **{
+            "id": 7,
+            "batch": 7,
+            "owner": 1,
+            "spec": TaskSpec(kind=kind),
+            "status": status,
+            "wanted": wanted,
+            "wish": 3,
+            "version": 10,
+            "node": node if generation else None,
+            "generation": generation,
+            "submitted": BEFORE,
+            "finished": BEFORE if status in FINAL else None,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("name", EVENTS)
+def test_each_event_in_each_status_does_what_the_table_says_and_nothing_else(status, name):
+    before = task(status)
+    row = TABLE.get(status, {})
+    if name not in row:
+        assert not lc.allowed(before, type(EVENTS[name])) or name in BY_EXIT
+        with pytest.raises(InvalidTransition, match="task 7"):
+            lc.apply(before, EVENTS[name], NOW)
+        return
+    after = lc.apply(before, EVENTS[name], NOW)
+    assert after.status is (row[name] or status)
+    assert after.version == before.version + 1
+    assert after.generation == before.generation + (name == "placed")
+    assert (after.finished == NOW) == (after.status in FINAL | {S.STOPPED})
+    assert (after.wish > before.wish) == (after.wanted is not before.wanted or name == "start wanted")
+    assert after.spec is before.spec
+
+
+def test_every_kind_of_event_is_among_those_tried():
+    assert {type(event) for event in EVENTS.values()} == set(get_args(lc.Event))
+    assert {(status, event) for status, event in lc.TRANSITIONS} == {
+        (status, type(EVENTS[name])) for status, row in TABLE.items() for name in row
+    }
+
+
+def test_a_final_status_is_left_by_no_event_but_lost_by_a_report():
+    left = {(status, event) for status, event in lc.TRANSITIONS if status in FINAL}
+    assert {status for status, _ in left} == {S.LOST}
+    assert {event for _, event in left} <= set(lc.REPORTED)
+
+
+@pytest.mark.parametrize("status", sorted(HOLDING | {S.PENDING}))
+def test_only_a_vps_can_be_stopped(status):
+    with pytest.raises(InvalidTransition, match="only a VPS"):
+        lc.apply(task(status, kind=Kind.COMMAND), EVENTS["stop wanted"], NOW)
+
+
+@pytest.mark.parametrize("wanted", [Wanted.PAUSED, Wanted.STOPPED, Wanted.KILLED])
+def test_what_is_not_wanted_to_run_is_not_placed(wanted):
+    with pytest.raises(InvalidTransition, match="placed while"):
+        lc.apply(task(S.PENDING, wanted=wanted), EVENTS["placed"], NOW)
+
+
+def test_a_vps_is_placed_on_the_node_of_its_disk_alone():
+    waiting = task(S.PENDING, generation=1, node=None)
+    bound = lc.apply(lc.apply(waiting, lc.Placed(node=4), NOW), lc.RefusedForNow(reason="busy"), NOW)
+    with pytest.raises(InvalidTransition, match="its disk is on node 4"):
+        lc.apply(bound, lc.Placed(node=5), NOW)
+    assert lc.apply(bound, lc.Placed(node=4), NOW).generation == 3
+
+
+def test_a_command_task_may_go_to_another_node():
+    tried = lc.apply(task(S.ASSIGNED, kind=Kind.COMMAND), lc.RefusedForNow(reason="busy"), NOW)
+    assert lc.apply(tried, lc.Placed(node=5), NOW).node == 5
+
+
+@pytest.mark.parametrize(("wanted", "end"), [(Wanted.KILLED, S.KILLED), (Wanted.STOPPED, S.STOPPED)])
+@pytest.mark.parametrize("name", ["refused for now", "refused for good", "start failed", "never started", "requeued"])
+def test_what_was_wanted_ended_never_goes_back_to_the_queue(wanted, end, name):
+    assert lc.apply(task(S.STOPPING, wanted=wanted), EVENTS[name], NOW).status is end
+    if name != "requeued":
+        assert lc.apply(task(S.LOST, wanted=wanted), EVENTS[name], NOW).status is end
+
+
+@pytest.mark.parametrize("name", ["accepted", "started", "paused", "resumed", "limit"])
+def test_a_lost_one_found_alive_is_ended_if_that_was_wanted(name):
+    found = lc.apply(task(S.LOST, wanted=Wanted.KILLED, exit=Exit(reason="burnt")), EVENTS[name], NOW)
+    assert found.status is S.STOPPING
+    assert found.finished is None
+    assert found.exit is None
+
+
+def test_a_lost_one_found_alive_looks_as_if_it_had_never_been_lost():
+    running = task(S.RUNNING, started=BEFORE)
+    paused = lc.apply(lc.apply(running, EVENTS["declared lost"], NOW), EVENTS["paused"], NOW)
+    assert (paused.status, paused.started, paused.finished, paused.exit) == (S.PAUSED, BEFORE, None, None)
+
+
+def test_a_kill_overrules_a_stop_and_is_not_overruled_by_it():
+    stopping = lc.apply(task(S.RUNNING), EVENTS["stop wanted"], NOW)
+    killing = lc.apply(stopping, EVENTS["kill wanted"], NOW)
+    assert (killing.wanted, killing.wish) == (Wanted.KILLED, 5)
+    assert lc.apply(killing, EVENTS["stop wanted"], NOW).wanted is Wanted.KILLED
+    assert lc.apply(killing, EVENTS["exited by stop"], NOW).status is S.KILLED
+
+
+def test_a_command_task_cannot_be_reported_as_stopped():
+    assert lc.apply(task(S.RUNNING, kind=Kind.COMMAND), EVENTS["exited by stop"], NOW).status is S.KILLED
+
+
+@pytest.mark.parametrize("status", set(Status) - lc.SIGNALLED)
+def test_a_report_of_a_signal_that_nobody_sends_is_refused(status):
+    with pytest.raises(ValueError, match="no signal"):
+        lc.Exited(exit=Exit(code=0), signalled=status)
+
+
+@pytest.mark.parametrize("name", [name for name in BY_EXIT if name != "exited by stop"])
+def test_the_exit_is_kept_as_the_runtime_told_it(name):
+    assert lc.apply(task(S.RUNNING), EVENTS[name], NOW).exit == EVENTS[name].exit
+
+
+def test_the_same_wish_twice_raises_the_revision_once():
+    once = lc.apply(task(S.RUNNING), EVENTS["pause wanted"], NOW)
+    twice = lc.apply(once, EVENTS["pause wanted"], NOW)
+    assert (once.wish, twice.wish) == (4, 4)
+    assert lc.apply(twice, EVENTS["resume wanted"], NOW).wish == 5
+
+
+def test_a_stopped_vps_starts_afresh_with_its_node_and_its_generation():
+    stopped = task(S.STOPPED, wanted=Wanted.STOPPED, exit=Exit(code=0), started=BEFORE, finished=BEFORE)
+    again = lc.apply(stopped, EVENTS["start wanted"], NOW)
+    assert (again.wanted, again.node, again.generation) == (Wanted.RUN, 4, 2)
+    assert (again.exit, again.started, again.finished) == (None, None, None)
