@@ -55,7 +55,8 @@ main() {
 # The stages do not wait for each other's success: one run tells everything that is wrong.
 stage() {
   say "$*"
-  "$@" </dev/null || failed="$failed $1"
+  "$@" </dev/null || failed="$failed
+  $*"
 }
 
 install_programs() {
