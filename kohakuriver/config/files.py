@@ -59,10 +59,11 @@ def read_config_file(path: Path) -> ConfigFile:
 def _read(path: Path) -> tuple[bytes, int]:
     """Never waits for a pipe and never reads without end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise _bad(path, "it is not an ordinary file")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise _bad(path, "it is not an ordinary file")
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise _bad(path, f"it is larger than {LARGEST} bytes")

@@ -45,7 +45,7 @@ _HOST_GONE = {
     "DEFAULT_WORKING_DIR": _UNUSED,
     "ENV_CONTAINER_CPU_LIMIT": _LATER_CONTAINERS,
     "ENV_CONTAINER_MEM_LIMIT": _LATER_CONTAINERS,
-    "ADMIN_SECRET": "the host prints a one-time secret for its first administrator; nothing of it is kept in a file",
+    "ADMIN_SECRET": "the host prints a one-time secret for its first administrator",
     "ADMIN_REGISTER_SECRET": "the host prints a one-time secret for its first administrator",
     "INVITATION_EXPIRE_HOURS": _UNUSED,
 }

@@ -73,13 +73,16 @@ def write_service(args: argparse.Namespace, out: Output) -> int:
         if args.output_dir is not None:
             raise Invalid("--output-dir goes with --no-install", field="output_dir", value=args.output_dir)
         raise NotAllowed(f"only root writes to {SYSTEM_UNITS}; use sudo, or --no-install and copy the file yourself")
+    python = _absolute(args.python_path or Path(sys.executable))
+    if any(char in "\"'\\" for char in str(python)):
+        raise Invalid("systemd starts no program with quotes or backslashes in its path", field="path", value=python)
     service = Service(
         role=args.role,
-        python=_absolute(args.python_path or Path(sys.executable)),
+        python=python,
         config=_absolute(args.config) if args.config else None,
         user=args.user,
         working_dir=_absolute(args.working_dir) if args.working_dir else None,
-        path=os.environ.get("PATH") if args.capture_env else None,
+        path=_search_path() if args.capture_env else None,
     )
     unit = UNITS[args.role]
     new = write_new(folder / unit, unit_text(service), mode=0o644)
@@ -92,6 +95,11 @@ def _next_steps(unit: str, folder: Path, *, installed: bool) -> str:
     copy = "" if installed else f"cp {folder / unit} {SYSTEM_UNITS}/ && "
     start = f"systemctl daemon-reload && systemctl enable --now {unit}"
     return f"next, when no container on this machine holds a GPU: {copy}{start}"
+
+
+def _search_path() -> str | None:
+    path = os.environ.get("PATH", "")
+    return path if path.isprintable() else None
 
 
 def _absolute(path: Path) -> Path:
