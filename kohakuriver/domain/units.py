@@ -68,7 +68,7 @@ def show_size(size: int) -> str:
             tenths, rest = divmod(amount * 10, KIB**power)
             figure = f"{sign}{tenths // 10}" + (f".{tenths % 10}" if tenths % 10 else "")
             return f"{figure} {unit}iB" + (f" ({size} bytes)" if rest else "")
-    return f"{size} bytes"
+    return "1 byte" if size == 1 else f"{size} bytes"
 
 
 def parse_duration(text: str, *, field: str = "time_limit", least: int = 0) -> int:

@@ -219,7 +219,7 @@ def test_a_card_given_to_virtual_machines_is_not_for_processes():
 
 
 def test_a_card_and_its_part_are_not_both_given():
-    whole, part = gpu(0), gpu(0, id="0000:00:00.0/MIG-1", index=1)
+    whole, part = gpu(0), gpu(1, id="0000:00:00.0/MIG-1")
     nodes = Snapshot((node(1, cell(devices=[whole, part])),))
     made = plan(nodes, [task(1, spec(gpus=1)), task(2, spec(gpus=1))])
     assert len(made.placements) == 1
@@ -229,7 +229,7 @@ def test_a_card_and_its_part_are_not_both_given():
 def test_a_node_that_holds_more_than_it_has_gets_nothing():
     nodes = Snapshot((node(1),), {1: (Reserved(task=8, generation=1, cpu_milli=9000, memory=99 * GIB),)})
     made = plan(nodes, [task(1, spec(memory=1))])
-    assert made.reasons[1].text == "needs 1 core and 1 bytes; most free is 0 cores, 0 bytes on node1"
+    assert made.reasons[1].text == "needs 1 core and 1 byte; most free is 0 cores, 0 bytes on node1"
 
 
 @pytest.mark.parametrize(
