@@ -17,6 +17,9 @@ from kohakuriver.wire.link import Assign, Report, WireCell, WireReserved, Wish
 
 log = logging.getLogger(__name__)
 
+#: longer than an assignment can take (settings.check_limit); what may still wait then is a removal or a full disk
+SETTLE_SECONDS = 15.0
+
 
 class Attempts:
     """The attempts of this node and their supervisors."""
@@ -49,13 +52,26 @@ class Attempts:
             return
         self._next(wish.attempt, lambda: self.obey(wish))
 
+    def refuse(self, assign: Assign, reason: str) -> None:
+        """Answers an assignment that cannot be read."""
+
+        async def call() -> None:
+            if assign.attempt not in self.desk.journal.attempts and admit.proper(assign):
+                await self._take(assign, admit.Refusal(reason=reason, for_good=True))
+
+        self._next(assign.attempt, call)
+
     def forget(self, attempt: str) -> None:
         self._next(attempt, lambda: self.let_go(attempt))
 
     async def settled(self) -> None:
-        """Returns when every message so far has been handled."""
-        while self._turns:
-            await asyncio.wait(set(self._turns.values()))
+        """Returns when every message so far has been handled, or is no assignment: those take no longer."""
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while self._turns:
+                    await asyncio.wait(set(self._turns.values()))
+        except TimeoutError:
+            log.warning("messages of the last session are still being handled", extra={"attempts": len(self._turns)})
 
     @property
     def busy(self) -> int:

@@ -41,8 +41,8 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 async def join(host_url: str, fingerprint: str | None, token: str, name: str, data_dir: Path) -> Membership:
     """Trades a one-use token for this node's credential and keeps it.
 
-    Raises Conflict when this directory belongs to a cluster already or the name is in use, Gone for a used or expired token,
-    NotSignedIn for a wrong one, Unreachable when the host does not answer or shows another certificate.
+    Raises Conflict when this directory belongs to a cluster already or the name is in use, Gone for a used or
+    expired token, NotSignedIn for a wrong one, Unreachable when the host does not answer or shows another certificate.
     """
     path = data_dir / FILE
     if path.exists():
@@ -92,7 +92,7 @@ def load(data_dir: Path) -> Membership | None:
 
 
 def tls(fingerprint: str | None) -> aiohttp.Fingerprint | bool:
-    """What aiohttp is to check: the pinned certificate, or an authority's word. Raises Invalid for no SHA-256 in hex."""
+    """What aiohttp checks: the pinned certificate, or an authority's word. Raises Invalid for no SHA-256 in hex."""
     if fingerprint is None:
         return True
     try:

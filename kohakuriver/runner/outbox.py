@@ -1,6 +1,7 @@
 """Reports that the host has not acknowledged, in order. The journal owns the rows; this is their mirror and window."""
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 #: reports and bytes that may be on their way without an acknowledgement
@@ -11,6 +12,10 @@ MOST_ROWS = 100_000
 MOST_BYTES = 64 * 1024 * 1024
 #: bytes of newest reports kept in memory; older ones are read from the journal when their turn comes
 MOST_CACHED = 8 * 1024 * 1024
+
+
+def _nobody() -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,8 @@ class Outbox:
     """Appended by the journal after its commit, drained by the link's writer, shortened by acknowledgements."""
 
     def __init__(self) -> None:
+        #: called when there may be something to send; the present session's
+        self.wake: Callable[[], None] = _nobody
         self._lines: OrderedDict[int, Line] = OrderedDict()
         self._unsent: deque[Line] = deque()
         self._flying: deque[Line] = deque()
@@ -57,6 +64,7 @@ class Outbox:
         if self._cached + len(payload) <= MOST_CACHED:
             self._cache[seq] = payload
             self._cached += len(payload)
+        self.wake()
 
     def next(self) -> Line | None:
         """The next report to send, if there is one and the window is open. It counts as sent."""
@@ -86,8 +94,9 @@ class Outbox:
         while self._lines:
             first = next(iter(self._lines))
             if first > seq:
-                return
+                break
             self._drop(self._lines.pop(first))
+        self.wake()
 
     def _add(self, line: Line) -> None:
         self._lines[line.seq] = line

@@ -1,0 +1,111 @@
+"""The backends of this node as a whole: opened, looked at, closed; and the machine's cells with their devices."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.capabilities import capabilities
+from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.values import Device, Probe
+from kohakuriver.runner.probes import numa
+from kohakuriver.runner.settings import RunnerSettings
+from kohakuriver.wire import codec
+from kohakuriver.wire.link import BackendInfo, WireCell, WireDevice
+
+log = logging.getLogger(__name__)
+
+OPEN_LIMIT = 30.0
+CLOSE_LIMIT = 5.0
+
+
+async def open_all(
+    backends: Sequence[Backend], context: Callable[[str], Context], broken: list[BackendInfo]
+) -> list[Backend]:
+    """The backends that could be opened; the others go into `broken` with their reason."""
+    opened = []
+    for backend in backends:
+        try:
+            async with asyncio.timeout(OPEN_LIMIT):
+                await backend.open(context(backend.name))
+            opened.append(backend)
+        except Exception as error:  # a plugin's failure is its own: logged, and told to the host as its problem
+            log.exception("a backend cannot be opened", extra={"backend": backend.name})
+            problem = f"cannot be opened: {str(error) or type(error).__name__}"
+            broken.append(BackendInfo(name=backend.name, usable=False, problems=[problem]))
+    return opened
+
+
+async def close_all(backends: Sequence[Backend]) -> None:
+    """Lets go of all; a backend that hangs or fails is left behind."""
+    for backend in backends:
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT / max(1, len(backends))):
+                await backend.close()
+        except Exception:  # the process ends anyway; logged here
+            log.exception("a backend cannot be closed", extra={"backend": backend.name})
+
+
+async def look(
+    backends: Mapping[str, Backend], before: Sequence[BackendInfo], cells: Sequence[WireCell]
+) -> tuple[list[BackendInfo], list[WireCell]]:
+    """What the backends can do now, and the cells with the devices that they found."""
+    infos = [info for info in before if info.name not in backends]
+    devices: dict[str, Device] = {}
+    for backend in backends.values():
+        probe = await _probe(backend)
+        devices.update({device.id: device for device in probe.devices})
+        infos.append(_info(backend, probe))
+    return sorted(infos, key=lambda info: info.name), _with_devices(cells, list(devices.values()))
+
+
+def machine(settings: RunnerSettings) -> Callable[[], list[WireCell]]:
+    """The cells of this machine, less what is kept for the system. Blocks."""
+    return lambda: numa.cells(reserved_cores=settings.reserved_cores, reserved_memory=settings.reserved_memory)
+
+
+async def _probe(backend: Backend) -> Probe:
+    try:
+        async with asyncio.timeout(OPEN_LIMIT):
+            return await backend.probe()
+    except Exception as error:
+        log.exception("a backend's probe failed", extra={"backend": backend.name})
+        return Probe(usable=False, problems=(f"probe failed: {str(error) or type(error).__name__}",))
+
+
+def _info(backend: Backend, probe: Probe) -> BackendInfo:
+    return BackendInfo(
+        name=backend.name,
+        usable=probe.usable,
+        problems=list(probe.problems),
+        images=sorted(backend.features.images),
+        persistent=backend.features.persistent,
+        capabilities=list(capabilities(backend)),
+        options=codec.schema(backend.Options),
+        facts=dict(probe.facts),
+    )
+
+
+def _with_devices(cells: Sequence[WireCell], devices: Sequence[Device]) -> list[WireCell]:
+    """Each device in its cell; one whose cell is not known lies in the first."""
+    numbers = {cell.id for cell in cells}
+    result = []
+    for index, cell in enumerate(cells):
+        mine = [d for d in devices if d.numa == cell.id or (index == 0 and d.numa not in numbers)]
+        wire = [_wire(device) for device in sorted(mine, key=lambda device: device.id)]
+        result.append(WireCell(id=cell.id, cpus=cell.cpus, siblings=cell.siblings, memory=cell.memory, devices=wire))
+    return result
+
+
+def _wire(device: Device) -> WireDevice:
+    return WireDevice(
+        id=device.id,
+        kind=device.kind,
+        model=device.model,
+        memory=device.memory,
+        uuid=device.uuid,
+        index=device.index,
+        numa=device.numa,
+        group=device.group,
+        modes=sorted(device.modes),
+    )

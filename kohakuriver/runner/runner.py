@@ -1,0 +1,216 @@
+"""The runner role: its parts, made once, and one TaskGroup around them. Stopping it touches no workload."""
+
+import asyncio
+import functools
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import kohakuriver
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.context import Context, RunCommand
+from kohakuriver.runner import backends as kinds
+from kohakuriver.runner import heartbeat
+from kohakuriver.runner.accept import Attempts
+from kohakuriver.runner.clock import Clock, boot_id
+from kohakuriver.runner.desk import Desk
+from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.link import Link
+from kohakuriver.runner.output import OutputStore
+from kohakuriver.runner.recover import adopt, recover
+from kohakuriver.runner.session import Order
+from kohakuriver.runner.settings import RunnerSettings
+from kohakuriver.runner.streams import serve_dial
+from kohakuriver.wire.link import (
+    Assign,
+    BackendInfo,
+    Dial,
+    DialFailed,
+    Forget,
+    Hello,
+    Progress,
+    Refresh,
+    WantedSet,
+    WireCell,
+    WireReserved,
+)
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+REFRESH_SECONDS = 60.0
+HEARTBEAT_SECONDS = 5.0
+MOST_STREAMS = 256
+
+
+class _Stopped(Exception):
+    pass
+
+
+class Runner:
+    """One node. Made, run once, thrown away."""
+
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        backends: Sequence[Backend],
+        *,
+        run_command: RunCommand,
+        clock: Clock | None = None,
+        boot: str | None = None,
+        cells: Callable[[], list[WireCell]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.boot = boot or boot_id()
+        self.journal = Journal(settings.data_dir)
+        self.running = asyncio.Event()
+        self._given = backends
+        self._run_command = run_command
+        self._cells = cells or kinds.machine(settings)
+        self._stop = asyncio.Event()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="runner")
+        self._streams = 0
+        self._infos: list[BackendInfo] = []
+        self._inventory: list[WireCell] = []
+
+    def stop(self) -> None:
+        """Asks `run` to return. May be called twice."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Runs until `stop` or cancellation. Raises what makes the node unusable: a held directory, a broken journal."""
+        await self.journal.open(epoch=int(self.clock.wall().timestamp() * 1000) * 1000 + secrets.randbelow(1000))
+        opened: list[Backend] = []
+        try:
+            opened = await kinds.open_all(self._given, self._context, self._infos)
+            await self._serve({backend.name: backend for backend in opened})
+        finally:
+            await kinds.close_all(opened)
+            await self.journal.close()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _serve(self, backends: dict[str, Backend]) -> None:
+        self._infos, self._inventory = await kinds.look(backends, self._infos, await self._in_thread(self._cells))
+        devices = {device.id: device for cell in self._inventory for device in cell.devices}
+        desk = Desk(
+            settings=self.settings,
+            journal=self.journal,
+            output=OutputStore(self.settings.data_dir / "output", self.settings.output, self._in_thread),
+            clock=self.clock,
+            boot=self.boot,
+            backends=backends,
+            devices=devices,
+            in_thread=self._in_thread,
+            progress=lambda attempt, note: self.link.send(Progress(attempt=attempt, note=note)),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                self.attempts = Attempts(desk, group, lambda: self._inventory)
+                self.link = self._link(desk, group)
+                adopt(desk, self.attempts)
+                for backend in backends.values():
+                    group.create_task(recover(desk, self.attempts, backend), name=f"recover {backend.name}")
+                group.create_task(self.link.run(), name="link")
+                group.create_task(self._beat(desk), name="heartbeat")
+                group.create_task(self._refresh(desk), name="refresh")
+                self.running.set()
+                await self._until_stopped()
+        except* _Stopped:
+            log.info("the runner stops; what runs goes on")
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+        raise _Stopped
+
+    def _link(self, desk: Desk, group: asyncio.TaskGroup) -> Link:
+        return Link(
+            self.settings,
+            self.journal,
+            self.clock,
+            hello=self._hello,
+            order=lambda message: self._order(desk, group, message),
+            unreadable_assign=self._refuse,
+            settled=self.attempts.settled,
+        )
+
+    def _hello(self) -> Hello:
+        return Hello(
+            version=kohakuriver.__version__,
+            cluster=self.journal.cluster or self.settings.cluster,
+            incarnation=self.journal.incarnation,
+            epoch=self.journal.epoch,
+            boot=self.boot,
+            session=secrets.token_hex(16),
+            cells=self._inventory,
+            backends=self._infos,
+            labels=dict(self.settings.labels),
+            clock=self.clock.wall(),
+        )
+
+    def _order(self, desk: Desk, group: asyncio.TaskGroup, message: Order) -> None:
+        """What the host wants; returns at once."""
+        match message:
+            case Assign():
+                self.attempts.assign(message)
+            case WantedSet():
+                for wish in message.wishes:
+                    self.attempts.wish(wish)
+            case Forget():
+                for attempt in message.attempts:
+                    self.attempts.forget(attempt)
+            case Dial():
+                group.create_task(self._stream(desk, message), name=f"stream {message.kind}")
+
+    async def _stream(self, desk: Desk, dial: Dial) -> None:
+        if self._streams >= MOST_STREAMS:
+            self.link.send(DialFailed(ticket=dial.ticket, reason="this node serves too many streams"))
+            return
+        self._streams += 1
+        try:
+            reason = await serve_dial(desk, dial)
+        finally:
+            self._streams -= 1
+        if reason is not None:
+            self.link.send(DialFailed(ticket=dial.ticket, reason=reason))
+
+    def _refuse(self, attempt: str, why: str) -> None:
+        """An assignment that this runner cannot read is refused for good rather than awaited for ever."""
+        empty = Assign(attempt=attempt, instance=attempt, owner="", reserved=WireReserved())
+        self.attempts.refuse(empty, f"the assignment cannot be read: {why}")
+
+    async def _beat(self, desk: Desk) -> None:
+        while True:
+            self.link.send(await heartbeat.measure(desk))
+            session = self.link.session
+            welcome = None if session is None else session.welcome
+            every = HEARTBEAT_SECONDS if welcome is None else min(60.0, max(0.5, welcome.heartbeat_seconds))
+            await self.clock.sleep(every)
+
+    async def _refresh(self, desk: Desk) -> None:
+        """Tells the host when backends or inventory have changed."""
+        while True:
+            await self.clock.sleep(REFRESH_SECONDS)
+            infos, cells = await kinds.look(desk.backends, self._infos, await self._in_thread(self._cells))
+            if (infos, cells) != (self._infos, self._inventory):
+                self._infos, self._inventory = infos, cells
+                self.link.send(Refresh(cells=cells, backends=infos))
+
+    def _context(self, name: str) -> Context:
+        state = self.settings.data_dir / "backends" / name
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Context(
+            cluster=self.journal.cluster or self.settings.cluster,
+            node=self.settings.name,
+            boot=self.boot,
+            state=state,
+            config=self.settings.backend_config.get(name, {}),
+            run=self._run_command,
+            in_thread=self._in_thread,
+        )
+
+    def _in_thread(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Awaitable[Any]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._pool, functools.partial(function, *arguments, **named))
