@@ -21,7 +21,6 @@ def place_of(args: argparse.Namespace, out: Output) -> Place:
     return find_place(wishes, my_surroundings(out.note))
 
 
-def patience_for(out: Output, client: Client) -> Patience:
-    """How long this command bears a host that restarts. The host is known to be there: it has answered."""
-    del client
+def patience(out: Output) -> Patience:
+    """How long a command bears a host that restarts while it waits."""
     return Patience(out.note)

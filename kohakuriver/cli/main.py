@@ -22,8 +22,8 @@ NOUNS: dict[str, tuple[str, str]] = {
     "auth": ("auth", "sign in and out, tokens and sessions"),
     "status": ("status", "the cluster in a few numbers"),
     "serve": ("serve", "run the host, a runner, or both"),
-    "init": ("init", "write a first config, or systemd units"),
-    "config": ("config", "show, check and import settings"),
+    "init": ("init", "write a configuration file or systemd units"),
+    "config": ("config", "show, check and explain the settings"),
     "plugins": ("plugins", "what is installed on the host"),
     "completion": ("completion", "completions for bash, zsh or fish"),
     "version": ("version", "the version of this program, and of the host"),
@@ -55,8 +55,9 @@ def run(argv: Sequence[str]) -> int:
         code = _run(list(argv), args, out)
         sys.stdout.flush()
     except KohakuRiverError as error:
-        code = getattr(args, "own_failure", None) if exit_code(error) != exits.TIMED_OUT else None
-        code = exit_code(error) if code is None else code
+        code = exit_code(error)
+        if code != exits.TIMED_OUT:
+            code = getattr(args, "own_failure", code)
         out.error(error, exit_code=code)
     except KeyboardInterrupt:
         code = exits.INTERRUPTED
@@ -180,7 +181,7 @@ def _first_style(argv: Sequence[str]) -> Style:
     said: Any = os.environ.get("KOHAKURIVER_OUTPUT")
     for word, following in zip(words, [*words[1:], ""], strict=True):
         head, _equals, value = word.partition("=")
-        if word == "--json" or word == "-ojson":
+        if word in {"--json", "-ojson"}:
             said = "json"
         elif head in wants:
             said = value or following

@@ -91,17 +91,28 @@ class Output:
         self.stdout.buffer.write(data)
         self.stdout.buffer.flush()
 
+    def raw_error(self, data: bytes) -> None:
+        """Bytes of a task's standard error, as they are."""
+        self.stderr.flush()
+        self.stderr.buffer.write(data)
+        self.stderr.buffer.flush()
+
     def note(self, text: str) -> None:
         """Words beside the data, to stderr; none with `-q`."""
         if not self.style.quiet:
-            self._say(clean_lines(text))
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Words that count even with `-q`, to stderr."""
+        self._say(clean_lines(text))
 
     def error(self, error: KohakuRiverError, *, exit_code: int) -> None:
-        """One line that names the fault and the next step; as JSON where JSON was asked for."""
+        """A line a fault that names it and the next step; as JSON where JSON was asked for."""
         if self.style.format == "json":
             self._say(_json({"error": _facts(error), "exit_code": exit_code}))
             return
-        self._say("error: " + clean(_sentence(error)))
+        for sentence in list(map(str, getattr(error, "problems", ()))) or [_sentence(error)]:
+            self._say("error: " + clean(sentence))
 
     def done(self, record: Row, sentence: str, *, name: str = "id") -> None:
         """What a change answers: the record for programs, a sentence for people, the id with `-q`."""
@@ -122,7 +133,9 @@ class Output:
         return draw(None, [(f"{key}:", _plain(value)) for key, value in record.items() if value is not None])
 
     def _table(self, rows: Sequence[Row], columns: Sequence[Column]) -> None:
-        shown = [[column.show(row) if column.show else _plain(row.get(column.key)) for column in columns] for row in rows]
+        shown = [
+            [column.show(row) if column.show else _plain(row.get(column.key)) for column in columns] for row in rows
+        ]
         titles = [column.title for column in columns] if self.style.headers else None
         states = [i for i, column in enumerate(columns) if column.key == "status"] if self.colourful else []
         paint = (lambda i, text: _coloured(text) if i in states else text) if states else lambda _i, text: text
@@ -206,6 +219,7 @@ def _facts(error: KohakuRiverError) -> dict[str, Any]:
         "value": getattr(error, "value", None),
         "limit": getattr(error, "limit", None),
         "notes": list(getattr(error, "__notes__", ())) or None,
+        "problems": [str(problem) for problem in getattr(error, "problems", ())] or None,
     }
     return {key: value for key, value in facts.items() if value is not None}
 

@@ -67,6 +67,18 @@ class OutputReader:
             except (Unreachable, NotReady) as error:
                 self._patience.failed(error)
 
+    def follow_to_end(self) -> None:
+        """Until the task has ended and all that it wrote is here, through the time before it starts too."""
+        ended = False
+        while True:
+            began = self._patience.clock()
+            self.follow()
+            if ended:
+                return
+            ended = is_over(self.client, self.task, self._patience)
+            if not ended:
+                self._patience.rest(began)
+
     def _read_once(self, *, follow: bool) -> None:
         part = self.part if self.offset is None else self.part._replace(offset=self.offset, tail=None)
         timeout = SILENCE if follow else self.client.timeout
@@ -115,6 +127,15 @@ def wait_for(client: Client, task: str, *, patience: Patience, until: float | No
         if until is not None and patience.clock() >= until:
             return None
         patience.rest(began)
+
+
+def is_over(client: Client, task: str, patience: Patience) -> bool:
+    """Whether the task has ended. Breaks are bridged."""
+    while True:
+        try:
+            return client.get(urls.fill(urls.TASK, task=task))["status"] in ENDED
+        except (Unreachable, NotReady) as error:
+            patience.failed(error)
 
 
 def changes(client: Client, patience: Patience) -> Iterator[dict[str, Any]]:

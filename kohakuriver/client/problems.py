@@ -42,8 +42,11 @@ def problem_error(status: int, kind: str, body: bytes, retry_after: str | None) 
 
 
 def by_code() -> dict[str, type[KohakuRiverError]]:
-    """The error classes by their stable code."""
-    return {each.code: each for each in _tree(KohakuRiverError)}
+    """The error classes by their stable code; of several with one code the most general."""
+    found: dict[str, type[KohakuRiverError]] = {}
+    for each in _tree(KohakuRiverError):
+        found.setdefault(each.code, each)
+    return found
 
 
 def _tree(root: type[KohakuRiverError]) -> Iterator[type[KohakuRiverError]]:

@@ -1,0 +1,129 @@
+"""`task submit`: from flags to a request, and what follows it. Ctrl-C never ends a task."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kohakuriver.cli import words
+from kohakuriver.cli.connect import connect
+from kohakuriver.cli.exits import INTERRUPTED, OK, OUR_FAILURE, UsageError
+from kohakuriver.cli.output import Output
+from kohakuriver.wire import urls
+
+#: the predecessor's word for a plain process
+NO_CONTAINER = "NULL"
+PROCESS = "process"
+
+
+def submit_tasks(args: argparse.Namespace, out: Output) -> int:
+    """Submit all or nothing; print the ids, or wait and answer with the task's code."""
+    waits = args.wait or args.logs
+    body = build_request(args)
+    if args.logs and (args.copies > 1 or len(args.target) > 1):
+        raise UsageError(
+            "the output of several tasks would mix; submit them, then: kohakuriver task logs", field="--logs"
+        )
+    until = _seconds(args.timeout, "--timeout")
+    client = connect(args, out)
+    if waits:
+        args.own_failure = OUR_FAILURE
+    try:
+        answer = client.post(urls.TASKS, body)
+    except KeyboardInterrupt:
+        out.say("interrupted before the host answered; look whether it was taken: kohakuriver task list --mine")
+        return INTERRUPTED
+    if not waits:
+        _print_ids(answer, out)
+        return OK
+    from kohakuriver.cli.waiting import wait_after_submit
+
+    return wait_after_submit(client, answer["tasks"], out, logs=args.logs, seconds=until)
+
+
+def build_request(args: argparse.Namespace) -> dict[str, Any]:
+    """The body. Raises Invalid for what can be seen to be wrong without the host."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command and args.script is None:
+        raise UsageError(
+            "there is no command; it stands after two dashes: kohakuriver task submit -c 2 -- python train.py",
+            field="CMD",
+        )
+    body: dict[str, Any] = {"command": command, "cores": _number(args.cores, "--cores", 0, 65_536)}
+    backend, container = _place(args)
+    wishes: Mapping[str, Any] = {
+        "script": words.script_text(args.script) if args.script is not None else None,
+        "name": args.name,
+        "env": words.assignments(args.env, "--env"),
+        "secrets": words.assignments(args.secret, "--secret"),
+        "workdir": args.workdir,
+        "targets": _targets(args.target),
+        "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
+        "pin": args.pin,
+        "memory": _size(args.memory),
+        "devices": words.devices(args.gpus) if args.gpus is not None else None,
+        "backend": backend,
+        "options": words.options(args.option),
+        "container": container,
+        "image": args.image,
+        "time_limit": _seconds(args.time_limit, "--time-limit", least=1),
+        "grace": _seconds(args.grace, "--grace"),
+        "priority": _number(args.priority, "--priority", -1000, 1000) or None,
+    }
+    return body | {key: value for key, value in wishes.items() if _said(value)}
+
+
+def _said(value: object) -> bool:
+    """Whether the command line said it; 0 is something said."""
+    return value is not None and value is not False and value not in ({}, [])
+
+
+def _place(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Backend and container; `--container NULL` is a plain process."""
+    if args.container and args.image:
+        raise UsageError("--container and --image exclude each other: both name what to run in", field="--image")
+    if args.container != NO_CONTAINER:
+        return args.backend, args.container
+    if args.backend not in {None, PROCESS}:
+        raise UsageError("--container NULL is a plain process", field="--backend", value=args.backend, limit=PROCESS)
+    return PROCESS, None
+
+
+def _targets(given: Sequence[str]) -> list[str]:
+    if not given:
+        return []
+    from kohakuriver.domain.targets import format_target, parse_target
+
+    return [format_target(parse_target(text)) for text in given]
+
+
+def _size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from kohakuriver.domain.units import parse_size
+
+    return parse_size(text, field="--memory", least=1)
+
+
+def _seconds(text: str | None, flag: str, least: int = 0) -> int | None:
+    if text is None:
+        return None
+    from kohakuriver.domain.units import parse_duration
+
+    return parse_duration(text, field=flag, least=least)
+
+
+def _number(value: int, flag: str, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise UsageError("this number is out of range", field=flag, value=value, limit=f"{least} to {most}")
+    return value
+
+
+def _print_ids(answer: Mapping[str, Any], out: Output) -> None:
+    tasks = answer["tasks"]
+    if out.style.format in {"json", "yaml"} and not out.style.quiet:
+        out.data(answer)
+    elif out.machine or out.style.quiet or out.style.format == "name":
+        out.data([{"id": task} for task in tasks])
+    else:
+        for task in tasks:
+            out.text(f"submitted task {task}")

@@ -1,0 +1,116 @@
+"""Showing and changing single tasks."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kohakuriver.cli.connect import connect
+from kohakuriver.cli.exits import OK, UsageError, exit_code
+from kohakuriver.cli.output import Column, Output
+from kohakuriver.cli.paging import print_list
+from kohakuriver.cli.shown import command, ended, moment, of, reason, seconds, size, status
+from kohakuriver.errors import KohakuRiverError
+from kohakuriver.wire import urls
+
+ATTEMPTS = (
+    Column("attempt", "ATTEMPT"),
+    Column("node", "NODE"),
+    of("started", "STARTED", moment),
+    of("finished", "FINISHED", moment),
+    Column("exit", "EXIT", ended),
+    of("running_seconds", "RAN", seconds),
+    of("cpu_seconds", "CPU", seconds),
+    of("memory_peak", "PEAK", size),
+    of("stdout_bytes", "STDOUT", size),
+    of("stderr_bytes", "STDERR", size),
+)
+HISTORY = (
+    of("at", "TIME", moment),
+    Column("what", "WHAT"),
+    Column("actor", "BY"),
+    Column("node", "NODE"),
+    Column("detail", "DETAIL", lambda row: " ".join(f"{k}={v}" for k, v in (row.get("detail") or {}).items())),
+)
+CANDIDATES = (
+    Column("node", "NODE"),
+    Column("takes", "TAKES IT", lambda row: "yes" if row.get("takes") else "no"),
+    Column("reason", "REASON"),
+)
+SHOWN: dict[str, Any] = {
+    "status": status, "reason": reason, "exit": ended, "command": command,
+    "memory": lambda row: size(row.get("memory")),
+    "submitted": lambda row: moment(row.get("submitted")),
+    "started": lambda row: moment(row.get("started")),
+    "finished": lambda row: moment(row.get("finished")),
+    "time_limit": lambda row: seconds(row["time_limit"]) if row.get("time_limit") is not None else "",
+    "grace": lambda row: seconds(row["grace"]) if row.get("grace") is not None else "",
+    "env": lambda row: " ".join(f"{key}={value}" for key, value in (row.get("env") or {}).items()),
+    "secrets": lambda row: " ".join(row.get("secrets") or ()),
+}  # fmt: skip
+
+
+def print_task(task: Mapping[str, Any], out: Output) -> int:
+    """Everything about it: as it came for programs, readable for people."""
+    if out.machine or out.style.quiet or out.style.format == "name" or out.style.columns:
+        out.data(task)
+        return OK
+    readable = {key: SHOWN[key](task) if key in SHOWN else value for key, value in task.items()}
+    out.data({key: value for key, value in readable.items() if value})
+    return OK
+
+
+def explain_task(args: argparse.Namespace, out: Output) -> int:
+    """Why it waits, and each node's answer."""
+    answer = connect(args, out).get(urls.fill(urls.TASK_EXPLAIN, task=args.task))
+    if out.machine or out.style.quiet or out.style.format == "name":
+        out.data(answer, name="task")
+        return OK
+    why = answer.get("reason") or {}
+    ahead = f"; {why['ahead']} tasks are before it" if why.get("ahead") else ""
+    out.text(f"task {answer['task']} is {answer['status']}{': ' + str(why['text']) if why else ''}{ahead}")
+    if answer["candidates"]:
+        out.data(answer["candidates"], columns=CANDIDATES, name="node")
+    return OK
+
+
+def list_of_task(
+    args: argparse.Namespace, out: Output, template: str, columns: Sequence[Column], *, name: str = "id"
+) -> int:
+    """A list that belongs to the task."""
+    return print_list(connect(args, out), urls.fill(template, task=args.task), out, columns=columns, name=name)
+
+
+def change_tasks(args: argparse.Namespace, out: Output) -> int:
+    """Ask for each; every refusal is told, the first decides the exit code."""
+    body = _wish(args)
+    client = connect(args, out)
+    failure = OK
+    for task in args.tasks:
+        try:
+            answer = client.post(urls.fill(args.template, task=task), body)
+        except KohakuRiverError as error:
+            code = exit_code(error)
+            if len(args.tasks) == 1:
+                raise
+            out.error(error, exit_code=code)
+            failure = failure or code
+        else:
+            view = answer if isinstance(answer, dict) and "id" in answer else {"id": task}
+            out.done(view, f"task {view['id']} {args.sentence}")
+    return failure
+
+
+def _wish(args: argparse.Namespace) -> dict[str, Any]:
+    if args.verb == "kill" and args.grace is not None:
+        from kohakuriver.domain.units import parse_duration
+
+        return {"grace": parse_duration(args.grace, field="--grace")}
+    if args.verb == "lose" and not args.reason:
+        raise UsageError(
+            "say why, it is kept in the task's history: --reason 'node burnt down'",
+            field="--reason",
+            limit="some words",
+        )
+    if args.verb in {"reject", "lose"}:
+        return {"reason": args.reason}
+    return {}
