@@ -20,7 +20,7 @@ from kohakuriver.hooks.backend import Backend, Progress
 from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Offsets, Probe, Seen, Stats
-from kohakuriver_process import adrift, limits, lost, means, orders, probe, usage
+from kohakuriver_process import adrift, limits, lost, means, orders, probe, systemd, usage
 from kohakuriver_process.client import Answer, Client, ConnectionGone
 from kohakuriver_process.config import Options, Settings
 from kohakuriver_process.shepherd.frames import Message
@@ -44,7 +44,6 @@ class ProcessBackend(Backend, CanPause):
             raise PluginError(f"settings of the process backend: {error}") from None
         self._ctx = ctx
         self._trouble: list[str] = []
-        self._client = Client(ctx.state, ctx.boot, ctx.run, self._settings.idle_seconds)
         self._adrift = adrift.Adrift(ctx)
         try:
             self._me = await ctx.in_thread(orders.person, self._settings.run_as)
@@ -58,6 +57,8 @@ class ProcessBackend(Backend, CanPause):
         except limits.Unavailable as error:
             self._limits, self._reasons = limits.NoLimits(), []
             self._trouble.append(f"limits = {self._settings.limits!r} cannot be used: {error}")
+        prefix = self._limits.prefix if isinstance(self._limits, systemd.Systemd) else ()
+        self._client = Client(ctx.state, ctx.boot, ctx.run, self._settings.idle_seconds, prefix)
 
     async def close(self) -> None:
         self._client.close()
@@ -69,10 +70,12 @@ class ProcessBackend(Backend, CanPause):
                 await self._client.identity()
             except PluginError as error:
                 trouble.append(error.message)
-        return probe.describe(self._limits, self._reasons, self._me, trouble)
+        return probe.describe(self._means(), self._reasons, self._me, trouble)
 
     async def check(self, job: Job) -> Sequence[str]:
-        return [*self._trouble, *orders.refusals(job, self._limits, self._me)]
+        if not self._trouble and isinstance(self._limits, systemd.Systemd):
+            await self._client.identity()
+        return [*self._trouble, *orders.refusals(job, self._means(), self._me)]
 
     async def prepare(self, image: Image, progress: Progress) -> None:  # noqa: ARG002 -- nothing to prepare
         raise PluginError("plain processes take no image")
@@ -88,7 +91,7 @@ class ProcessBackend(Backend, CanPause):
 
     async def start(self, handle: Handle, job: Job) -> str:
         shepherd = handle.data["shepherd"]
-        made = orders.order(job, settings=self._settings, limits=self._limits, me=self._me, shepherd=shepherd)
+        made = orders.order(job, settings=self._settings, limits=self._means(), me=self._me, shepherd=shepherd)
         answer = await self._ask(handle, "start", attempt=job.attempt, order=made)
         if answer is None:
             raise PluginError(
@@ -165,6 +168,13 @@ class ProcessBackend(Backend, CanPause):
             if story["phase"] != "gone":
                 found[handle.data["instance"]] = await self._ctx.in_thread(usage.measure, story)
         return found
+
+    def _means(self) -> limits.Limits:
+        """The means of limiting; on a systemd machine it is known once the shepherd has been met."""
+        tree = self._client.hello.get("tree")
+        if isinstance(self._limits, systemd.Systemd) and tree:
+            return systemd.below(tree, self._client.hello["controllers"])
+        return self._limits
 
     def _handle(self, record: lost.Record) -> Handle:
         data = {

@@ -5,7 +5,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -98,19 +98,22 @@ class Connection(asyncio.Protocol):
 class Client:
     """The one shepherd of a state directory. A dead one is replaced by a new one with another identity."""
 
-    def __init__(self, state: Path, boot: str, run: RunCommand, idle: float) -> None:
+    def __init__(self, state: Path, boot: str, run: RunCommand, idle: float, prefix: Sequence[str] = ()) -> None:
+        """`prefix` goes before the shepherd's command: what gives it a scope with a delegated tree."""
         self._state = state
         self._boot = boot
         self._run = run
         self._idle = idle
         self._connection: Connection | None = None
-        self._identity = ""
+        self._prefix = tuple(prefix)
+        #: what the shepherd said of itself when it was met
+        self.hello: Message = {}
         self._lock = asyncio.Lock()
 
     async def identity(self) -> str:
         """Who the shepherd is now; finds or starts one."""
         await self._ready()
-        return self._identity
+        return str(self.hello["shepherd"])
 
     async def ask(self, op: str, **fields: Any) -> Answer:
         """Asks the shepherd that is there now. Raises ConnectionGone when it went while it was asked."""
@@ -149,11 +152,12 @@ class Client:
         if hello.get("protocol") != PROTOCOL:
             connection.close()
             raise PluginError(f"the shepherd of {self._state} speaks protocol {hello.get('protocol')}, not {PROTOCOL}")
-        self._identity = hello["shepherd"]
+        self.hello = hello
         return connection
 
     async def _start(self) -> None:
-        argv = [sys.executable, "-I", "-S", "-c", BOOTSTRAP, PLUGINS, str(self._state), self._boot, str(self._idle)]
+        argv = [*self._prefix, sys.executable, "-I", "-S", "-c", BOOTSTRAP, PLUGINS]
+        argv += [str(self._state), self._boot, str(self._idle), "delegated" if self._prefix else "plain"]
         try:
             done = await self._run(argv, limit=START_SECONDS)
         except (OSError, TimeoutError) as error:

@@ -85,6 +85,9 @@ def _share(cpus: list[int], count: int, body: str) -> list[int]:
     return [cpus[(first + i) % len(cpus)] for i in range(count)]
 
 
+#: what a means must be able to apply to be chosen unasked
+EVERYDAY = Grant(cpu_milli=1000, memory=1024**3)
+
 Finder = Callable[[], Any]
 
 
@@ -103,6 +106,9 @@ def choose(wanted: str, finders: Mapping[str, Finder]) -> tuple[Limits, list[str
             means: Limits = find()
         except Unavailable as error:
             reasons.append(f"{name}: {error}")
-        else:
+            continue
+        lacking = means.refuse(EVERYDAY)
+        if not lacking:
             return means, reasons
+        reasons.append(f"{name}: {'; '.join(lacking)}")
     return Rlimits(), reasons

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kohakuriver_process import cgroup1
+from kohakuriver_process import cgroup1, cgroup2, systemd
 from kohakuriver_process.limits import Finder
 
-FINDERS: Mapping[str, Finder] = {"cgroup1": cgroup1.find}
+FINDERS: Mapping[str, Finder] = {"systemd": systemd.find, "cgroup2": cgroup2.find, "cgroup1": cgroup1.find}

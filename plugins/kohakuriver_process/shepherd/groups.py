@@ -157,3 +157,23 @@ def remove(directory: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def settle() -> str:
+    """Makes a tree that was delegated to this process usable: moves to a leaf, for a group with processes cannot
+    hand controllers on (cgroup-v2, "no internal process"), and hands on what there is. Returns the tree.
+    """
+    tree = mounted()[""]["own"]
+    leaf = os.path.join(tree, "shepherd")
+    os.makedirs(leaf, exist_ok=True)
+    enter(leaf)
+    for name in read(tree, "cgroup.controllers").split():
+        try:
+            write(tree, "cgroup.subtree_control", f"+{name}")
+        except OSError:
+            continue  # enabled() tells what came of it
+    return tree
+
+
+def enabled(tree: str) -> list[str]:
+    return read(tree, "cgroup.subtree_control").split()

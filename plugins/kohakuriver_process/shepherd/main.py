@@ -1,6 +1,6 @@
 """Starts the shepherd: a daemon of its own session, one per state directory.
 
-    python -I -S -c "…; main()" <state> <boot id> <idle seconds>
+    python -I -S -c "…; main()" <state> <boot id> <idle seconds> plain|delegated
 
 Returns when the socket listens. If another shepherd has the directory, returns as well and changes nothing.
 """
@@ -16,7 +16,8 @@ import signal
 import sys
 import time
 
-from kohakuriver_process.shepherd.frames import PROTOCOL
+from kohakuriver_process.shepherd import groups
+from kohakuriver_process.shepherd.frames import PROTOCOL, Message
 from kohakuriver_process.shepherd.herd import Herd
 from kohakuriver_process.shepherd.loop import Loop
 from kohakuriver_process.shepherd.peers import Listener
@@ -29,7 +30,7 @@ IDLE_TURN = 1.0
 
 def main() -> None:
     """Becomes a daemon and serves until nothing is held and nobody has been connected for a while."""
-    state, boot, idle = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    state, boot, idle, delegated = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4] == "delegated"
     reader, writer = os.pipe()
     if os.fork() != 0:
         os.close(writer)
@@ -45,7 +46,7 @@ def main() -> None:
     except BlockingIOError:
         os.write(writer, b"!")
         return
-    _serve(state, boot, idle, writer)
+    _serve(state, boot, idle, delegated, writer)
 
 
 def _settle(state: str) -> None:
@@ -66,13 +67,16 @@ def _settle(state: str) -> None:
         raise OSError(ctypes.get_errno(), "cannot become the subreaper")
 
 
-def _serve(state: str, boot: str, idle: float, writer: int) -> None:
+def _serve(state: str, boot: str, idle: float, delegated: bool, writer: int) -> None:
+    tree = groups.settle() if delegated else None
     loop = Loop()
     identity = secrets.token_hex(6)
     herd = Herd(loop, state, identity, boot)
     if os.path.exists(SOCKET):
         os.unlink(SOCKET)
-    hello = {"protocol": PROTOCOL, "shepherd": identity, "pid": os.getpid(), "boot": boot}
+    hello: Message = {"protocol": PROTOCOL, "shepherd": identity, "pid": os.getpid(), "boot": boot}
+    if tree is not None:
+        hello |= {"tree": tree, "controllers": groups.enabled(tree)}
     listener = Listener(loop, SOCKET, herd, hello)
     loop.on_signal(signal.SIGCHLD, herd.reap)
     leaving = Leaving(loop, herd, listener, idle)

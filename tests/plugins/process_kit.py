@@ -1,0 +1,108 @@
+"""The process backend on this machine, for its tests."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.values import Device, Grant, Image, Job, Mount, Net
+from kohakuriver.net.process import run_command
+from kohakuriver.testing.contracts.kit import BackendKit
+from kohakuriver_process import means
+from kohakuriver_process.backend import ProcessBackend
+from kohakuriver_process.limits import Unavailable
+from kohakuriver_process.shepherd import tree
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def usable_modes() -> list[str]:
+    """Every means of limiting that this machine has."""
+    found = []
+    for name, find in means.FINDERS.items():
+        try:
+            find()
+        except Unavailable:
+            continue
+        found.append(name)
+    return [*found, "rlimits", "none"]
+
+
+MODES = usable_modes()
+
+
+class ProcessKit(BackendKit):
+    def __init__(self, directory: Path, **config: object) -> None:
+        super().__init__(directory)
+        self.state = directory / "state"
+        self.state.mkdir(mode=0o700)
+        self.config = {"idle_seconds": 0.2, **config}
+        self.boot = BOOT
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[ProcessBackend]:
+        backend = ProcessBackend()
+        await backend.open(
+            Context(
+                cluster="c",
+                node="n",
+                boot=self.boot,
+                state=self.state,
+                config=self.config,
+                run=run_command,
+                in_thread=asyncio.to_thread,
+            )
+        )
+        try:
+            yield backend
+        finally:
+            await backend.close()
+
+    async def processes(self, job: Job) -> int:
+        return len(marked(job))
+
+    async def occupy(self, job: Job) -> None:
+        async with self.open() as backend:
+            await backend.create(replace(job, directory=self.elsewhere(job)))
+
+    def elsewhere(self, job: Job) -> Path:
+        path = self.directory / "elsewhere" / job.instance
+        path.mkdir(parents=True)
+        return path
+
+    def impossible(self):
+        return {
+            "image": Image(kind="oci", digest="sha256:0"),
+            "persistent": True,
+            "mounts": (Mount(source=Path("/tmp"), target="/data"),),
+            "net": Net(mode="private"),
+            "user": "nobody",
+            "argv": (),
+            "grant": Grant(devices=(Device(id="0000:01:00.0"),)),
+        }
+
+    def traces(self, handle) -> list[str]:
+        name = f"{handle.data['shepherd']}.{handle.data['instance']}"
+        groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/kohakuriver/{name}")]
+        return groups + [str(path) for path in (self.state / "bodies").iterdir()]
+
+
+def marked(job: Job) -> list[int]:
+    """The living processes that carry the attempt's mark or that a marked one is the parent of."""
+    table = tree.everything()
+    roots = [pid for pid in table if tree.marks(pid, ["KOHAKURIVER_ATTEMPT"]).get("KOHAKURIVER_ATTEMPT") == job.attempt]
+    shepherds = {pid for pid in roots if table[pid].parent == os.getpid()}
+    return [
+        process.pid
+        for process in tree.below(roots, table)
+        if process.state not in "ZX" and process.pid not in shepherds
+    ]
+
+
+def backend_of(backend: Backend) -> ProcessBackend:
+    assert isinstance(backend, ProcessBackend)
+    return backend
