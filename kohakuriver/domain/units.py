@@ -4,7 +4,6 @@ Sizes are powers of 1024, as Docker has them: 8G, 8GB and 8GiB are the same.
 """
 
 import re
-from fractions import Fraction
 from typing import Final
 
 from kohakuriver.errors import Invalid, shorten
@@ -25,6 +24,7 @@ DURATION_LIMIT: Final = "such as 90s, 2h30m, 1d, HH:MM:SS or D-HH:MM:SS, at most
 
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SECONDS: Final = {"w": WEEK, "d": DAY, "h": HOUR, "m": MINUTE, "s": 1}
+_BILLION: Final = 10**9
 _NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _SIZE: Final = re.compile(rf"({_NUMBER})(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE)
 _DURATION: Final = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in _SECONDS))
@@ -40,15 +40,21 @@ def parse_size(text: str, *, field: str = "memory", least: int = 0) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or not text.isascii():
         raise Invalid(f"{shorten(text)!r} is not a size", field=field, value=text, limit=SIZE_LIMIT)
-    size = Fraction(match[1]) * KIB ** _POWERS[(match[2] or "").upper()]
+    size, rest = divmod(_billionths(match[1]) << 10 * _POWERS[(match[2] or "").upper()], _BILLION)
     if size > HIGHEST_SIZE:
         raise Invalid(f"{field} {text} is too large", field=field, value=text, limit=SIZE_LIMIT)
     if size < least:
         message = f"{field} {text} is too small: at least {format_size(least)}"
         raise Invalid(message, field=field, value=text, limit=f"at least {format_size(least)}")
-    if match[2] is None and size.denominator != 1:
+    if match[2] is None and rest:
         raise Invalid(f"{field} {text} is not a whole number of bytes", field=field, value=text, limit=SIZE_LIMIT)
-    return int(size)
+    return size
+
+
+def _billionths(number: str) -> int:
+    """The number, which has nine decimals at most, in whole billionths."""
+    whole, _, decimals = number.partition(".")
+    return int(whole) * _BILLION + int(decimals.ljust(9, "0"))
 
 
 def format_size(size: int) -> str:
@@ -76,26 +82,27 @@ def parse_duration(text: str, *, field: str = "time_limit", least: int = 0) -> i
     if _BARE.fullmatch(text):
         message = f"{field} {text} has no unit: did you mean {text}s, {text}m or {text}h?"
         raise Invalid(message, field=field, value=text, limit=DURATION_LIMIT)
-    seconds = _clock(text) if ":" in text else _units(text)
-    if seconds is None:
+    billionths = _clock(text) if ":" in text else _units(text)
+    if billionths is None:
         raise Invalid(f"{shorten(text)!r} is not a duration", field=field, value=text, limit=DURATION_LIMIT)
-    if seconds.denominator != 1:
+    seconds, rest = divmod(billionths, _BILLION)
+    if rest:
         raise Invalid(f"{field} {text} is not a whole number of seconds", field=field, value=text, limit=DURATION_LIMIT)
     if not least <= seconds <= LONGEST_DURATION:
         limit = f"{format_duration(least)} to {format_duration(LONGEST_DURATION)}"
         raise Invalid(f"{field} {text} is out of range: {limit}", field=field, value=text, limit=limit)
-    return int(seconds)
+    return seconds
 
 
-def _units(text: str) -> Fraction | None:
+def _units(text: str) -> int | None:
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         return None
     parts = zip(match.groups(), _SECONDS.values(), strict=True)
-    return sum((Fraction(number) * unit for number, unit in parts if number is not None), Fraction(0))
+    return sum(_billionths(number) * unit for number, unit in parts if number is not None)
 
 
-def _clock(text: str) -> Fraction | None:
+def _clock(text: str) -> int | None:
     """Slurm's D-HH:MM:SS and HH:MM:SS (sbatch(1), --time); its shorter forms are not read, for MM:SS misleads."""
     match = _CLOCK.fullmatch(text)
     if match is None:
@@ -103,7 +110,7 @@ def _clock(text: str) -> Fraction | None:
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     if minutes > 59 or seconds > 59 or (match[1] is not None and hours > 23):
         return None
-    return Fraction(days * DAY + hours * HOUR + minutes * MINUTE + seconds)
+    return (days * DAY + hours * HOUR + minutes * MINUTE + seconds) * _BILLION
 
 
 def format_duration(seconds: int) -> str:

@@ -311,3 +311,17 @@ def test_nothing_is_never_while_no_node_has_told_what_it_has():
 def test_an_unknown_or_revoked_target_is_told():
     assert never_fits(Snapshot(TWO), spec(target="node9")).code == "unknown_node"
     assert never_fits(Snapshot((node(1, status=NodeStatus.REVOKED),)), spec(target="node1")).code == "unknown_node"
+
+
+def test_pinned_work_leaves_to_shared_work_the_time_it_was_given():
+    nodes = Snapshot((node(1),), {1: (Reserved(task=8, generation=1, cpu_milli=3000),)})
+    made = plan(nodes, [task(1, spec(cores=2, pin=True)), task(2, spec(pin=True))])
+    assert where(made) == {2: 1}
+    assert made.reasons[1].text == "needs 2 cores of its own; most free is 0 cores on node1"
+
+
+def test_pinned_work_is_bound_to_a_cell_only_where_its_memory_is():
+    nodes = Snapshot((node(1, cell(0, memory=4 * GIB), cell(1, first=4, memory=4 * GIB)),))
+    made = plan(nodes, [task(1, spec(memory=6 * GIB, pin=True)), task(2, spec(memory=2 * GIB, pin=True))])
+    assert reserved(made, 1).cell is None
+    assert reserved(made, 2).cell == 0
