@@ -307,7 +307,6 @@ class ReportRow(Model):
 
     class Meta:
         table = "reports"
-        unique_together = (("node", "epoch", "seq"),)
         indexes = (
             Index(fields=("attempt",), name="ix_reports_attempt"),
             Index(fields=("received",), name="ix_reports_received"),
@@ -359,7 +358,7 @@ class OutputRow(Model):
         unique_together = (("attempt", "stream"),)
 
 
-# What was answered to a request with an Idempotency-Key; the id is `<owner>:<key>`.
+# What was answered to a request with an Idempotency-Key, each (owner, key) once: the id is `<owner>:<key>`.
 class IdempotencyRow(Model):
     id = fields.CharField(max_length=160, primary_key=True)
     owner = _to("UserRow")
@@ -372,7 +371,6 @@ class IdempotencyRow(Model):
 
     class Meta:
         table = "idempotency"
-        unique_together = (("owner", "key"),)
         indexes = (Index(fields=("created",), name="ix_idempotency_created"),)
 
 

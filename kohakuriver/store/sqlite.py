@@ -20,6 +20,8 @@ SOUND_VERSION = (3, 51, 3)
 BUSY_MS = 5000
 WAL_LIMIT = 64 * 1024 * 1024
 CACHED_STATEMENTS = 256
+#: pages of 4 KiB after which the log is brought into the file: 32 MiB, half of what the log may grow to
+CHECKPOINT_PAGES = 8192
 
 _SAFE: dict[str, int | str] = {
     "synchronous": 2,
@@ -27,7 +29,7 @@ _SAFE: dict[str, int | str] = {
     "busy_timeout": BUSY_MS,
     "trusted_schema": 0,
 }
-WRITER: dict[str, int | str] = {"journal_mode": "wal", **_SAFE, "journal_size_limit": WAL_LIMIT}
+WRITER: dict[str, int | str] = {"journal_mode": "wal", **_SAFE, "journal_size_limit": WAL_LIMIT, "wal_autocheckpoint": CHECKPOINT_PAGES}
 READER: dict[str, int | str] = {**_SAFE, "query_only": 1, "wal_autocheckpoint": 0}
 
 #: extended result codes that mean a full disk; the last: the shared-memory file could not grow

@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
                 ('applied', fields.BooleanField()),
                 ('received', fields.BigIntField()),
             ],
-            options={'table': 'reports', 'app': 'store', 'unique_together': (('node', 'epoch', 'seq'),), 'indexes': [Index(fields=['attempt'], name='ix_reports_attempt'), Index(fields=['received'], name='ix_reports_received')], 'pk_attr': 'id'},
+            options={'table': 'reports', 'app': 'store', 'indexes': [Index(fields=['attempt'], name='ix_reports_attempt'), Index(fields=['received'], name='ix_reports_received')], 'pk_attr': 'id'},
             bases=['Model'],
         ),
         ops.CreateModel(
@@ -110,7 +110,7 @@ class Migration(migrations.Migration):
                 ('response', fields.TextField(unique=False)),
                 ('created', fields.BigIntField()),
             ],
-            options={'table': 'idempotency', 'app': 'store', 'unique_together': (('owner', 'key'),), 'indexes': [Index(fields=['created'], name='ix_idempotency_created')], 'pk_attr': 'id'},
+            options={'table': 'idempotency', 'app': 'store', 'indexes': [Index(fields=['created'], name='ix_idempotency_created')], 'pk_attr': 'id'},
             bases=['Model'],
         ),
         ops.CreateModel(

@@ -1,0 +1,229 @@
+"""Tasks, attempts and reservations: domain values out of rows, and the statements that change a task's row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from kohakuriver.domain.ids import SHORTEST_SUFFIX
+from kohakuriver.domain.resources import Reserved
+from kohakuriver.domain.tasks import FINAL, Exit, Status, Task, TaskSpec, Wanted
+from kohakuriver.store.columns import micros, micros_or_none, moment, moment_or_none
+from kohakuriver.store.models import AttemptRow, IdempotencyRow, OutputRow, ReservationRow, TaskRow
+from kohakuriver.store.reader import Reader
+from kohakuriver.store.write import Statement, update
+
+OPEN_STATUSES = sorted(status.value for status in Status if status not in FINAL)
+MOST_MATCHES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One run of a task, as recorded. `sizes` are the bytes of its archived streams."""
+
+    generation: int
+    node: int
+    placed: datetime
+    accepted: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    exit: Exit | None
+    cpu_seconds: float | None
+    memory_peak: int | None
+    running_seconds: float | None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+def task_row(task: Task) -> dict[str, object]:
+    """Every column of a new task."""
+    request = task.spec.request
+    devices = task.spec.target.devices if task.spec.target else ()
+    return {
+        "id": task.id,
+        "batch": task.batch,
+        "owner_id": task.owner,
+        "kind": task.spec.kind.value,
+        "name": task.name,
+        "spec": _spec_encoder().encode(task.spec).decode(),
+        "cores": request.cores,
+        "memory": request.memory,
+        "devices": len(devices) or request.devices.count,
+        "priority": task.spec.priority,
+        "submitted": micros(task.submitted),
+        **_changing(task),
+    }
+
+
+def task_statements_change(before: Task, after: Task) -> list[Statement]:
+    """The columns that differ, written only if the row is still the one of `before`."""
+    old, new = _changing(before), _changing(after)
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    return [update(TaskRow, where={"id": before.id, "version": before.version}, set=changed, expect=1)]
+
+
+def _changing(task: Task) -> dict[str, object]:
+    exit = task.exit or Exit()
+    return {
+        "status": task.status.value,
+        "wanted": task.wanted.value,
+        "wish": task.wish,
+        "version": task.version,
+        "node_id": task.node,
+        "generation": task.generation,
+        "started": micros_or_none(task.started),
+        "finished": micros_or_none(task.finished),
+        "exit_code": exit.code,
+        "exit_signal": exit.signal,
+        "exit_oom": exit.oom,
+        "exit_reason": exit.reason,
+    }
+
+
+def task_of(row: Mapping[str, Any]) -> Task:
+    """The task that a row with all columns means."""
+    return Task(
+        id=row["id"],
+        batch=row["batch"],
+        owner=row["owner_id"],
+        spec=_spec_decoder().decode(row["spec"]),
+        name=row["name"],
+        status=Status(row["status"]),
+        wanted=Wanted(row["wanted"]),
+        wish=row["wish"],
+        version=row["version"],
+        node=row["node_id"],
+        generation=row["generation"],
+        submitted=moment(row["submitted"]),
+        started=moment_or_none(row["started"]),
+        finished=moment_or_none(row["finished"]),
+        exit=exit_of(row, ended=row["finished"] is not None),
+    )
+
+
+def exit_of(row: Mapping[str, Any], *, ended: bool) -> Exit | None:
+    """How it ended; None while it has not."""
+    if not ended:
+        return None
+    oom = row["exit_oom"]
+    return Exit(
+        code=row["exit_code"],
+        signal=row["exit_signal"],
+        oom=None if oom is None else bool(oom),
+        reason=row["exit_reason"],
+    )
+
+
+async def load_task(reader: Reader, task: int) -> Task | None:
+    """The task of that id."""
+    rows = await reader.of(TaskRow).filter(id=task).values()
+    return task_of(rows[0]) if rows else None
+
+
+async def open_tasks(reader: Reader) -> list[Task]:
+    """Every task that is not final, by id."""
+    rows = await reader.of(TaskRow).filter(status__in=OPEN_STATUSES).order_by("id").values()
+    return [task_of(row) for row in rows]
+
+
+async def find_tasks(reader: Reader, text: str) -> list[Task]:
+    """Tasks that a text may mean, newest first: by full id, by the end of the id (four digits or more), by name."""
+    digits = text.isascii() and text.isdigit()
+    if digits and len(text) <= 19:
+        exact = await load_task(reader, int(text))
+        if exact is not None:
+            return [exact]
+    if digits and len(text) < SHORTEST_SUFFIX:
+        return []
+    if digits:
+        sql = 'SELECT * FROM "tasks" WHERE "id" % ? = ? ORDER BY "id" DESC LIMIT ?'
+        rows = await reader.rows(sql, [10 ** len(text), int(text), MOST_MATCHES]) if len(text) < 19 else []
+    else:
+        rows = await reader.of(TaskRow).filter(name=text).order_by("-id").limit(MOST_MATCHES).values()
+    return [task_of(row) for row in rows]
+
+
+async def count_by_status(reader: Reader) -> dict[str, int]:
+    """How many tasks there are of each status."""
+    rows = await reader.rows('SELECT "status", COUNT(*) AS "count" FROM "tasks" GROUP BY "status"', [])
+    return {row["status"]: row["count"] for row in rows}
+
+
+async def highest_id(reader: Reader) -> int:
+    """The largest id given out so far, of tasks and of events."""
+    rows = await reader.rows(
+        'SELECT MAX("id") AS "id" FROM "tasks" UNION ALL SELECT MAX("id") FROM "events" '
+        'UNION ALL SELECT MAX("id") FROM "users" UNION ALL SELECT MAX("id") FROM "nodes"',
+        [],
+    )
+    return max((row["id"] or 0 for row in rows), default=0)
+
+
+async def attempts_of(reader: Reader, task: int) -> list[Attempt]:
+    """The attempts of a task, oldest first."""
+    rows = await reader.of(AttemptRow).filter(task_id=task).order_by("generation").values()
+    outputs = (
+        await reader.of(OutputRow)
+        .filter(attempt_id__in=[row["id"] for row in rows])
+        .values("attempt_id", "stream", "size")
+    )
+    sizes: dict[str, dict[str, int]] = {}
+    for output in outputs:
+        sizes.setdefault(output["attempt_id"], {})[output["stream"]] = output["size"]
+    return [_attempt(row, sizes.get(row["id"], {})) for row in rows]
+
+
+def _attempt(row: Mapping[str, Any], sizes: Mapping[str, int]) -> Attempt:
+    return Attempt(
+        generation=row["generation"],
+        node=row["node_id"],
+        placed=moment(row["placed"]),
+        accepted=moment_or_none(row["accepted"]),
+        started=moment_or_none(row["started"]),
+        finished=moment_or_none(row["finished"]),
+        exit=exit_of(row, ended=row["finished"] is not None),
+        cpu_seconds=row["cpu_seconds"],
+        memory_peak=row["memory_peak"],
+        running_seconds=row["running_seconds"],
+        sizes=sizes,
+    )
+
+
+async def reservations(reader: Reader) -> dict[tuple[int, int], Reserved]:
+    """Everything that is held, by task and generation."""
+    parts: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for row in await reader.of(ReservationRow).all().values():
+        parts.setdefault((row["task_id"], row["generation"]), []).append(row)
+    return {key: _reserved(key, rows) for key, rows in parts.items()}
+
+
+def _reserved(key: tuple[int, int], rows: Sequence[Mapping[str, Any]]) -> Reserved:
+    bulk = next((row for row in rows if row["device"] is None), rows[0])
+    return Reserved(
+        task=key[0],
+        generation=key[1],
+        cell=bulk["cell"],
+        cpu_milli=bulk["cpu_milli"],
+        cpus=tuple(msgspec.json.decode(bulk["cpus"], type=list[int])),
+        memory=bulk["memory"],
+        devices=tuple(sorted(row["device"] for row in rows if row["device"] is not None)),
+        share_milli=bulk["share_milli"],
+    )
+
+
+async def find_answer(reader: Reader, owner: int, key: str) -> tuple[str, str] | None:
+    """What was answered to this Idempotency-Key: the hash of the body that it came with, and the answer."""
+    rows = await reader.of(IdempotencyRow).filter(id=f"{owner}:{key}").values("body_hash", "response")
+    return (rows[0]["body_hash"], rows[0]["response"]) if rows else None
+
+
+@cache
+def _spec_encoder() -> msgspec.json.Encoder:
+    return msgspec.json.Encoder()
+
+
+@cache
+def _spec_decoder() -> msgspec.json.Decoder[TaskSpec]:
+    return msgspec.json.Decoder(TaskSpec)
