@@ -81,7 +81,7 @@ class Runner:
         self._stop.set()
 
     async def run(self) -> None:
-        """Runs until `stop` or cancellation. Raises what makes the node unusable: a held directory, a broken journal."""
+        """Runs until `stop` or cancellation. Raises what makes it useless: a held directory, a broken journal."""
         await self.journal.open(epoch=int(self.clock.wall().timestamp() * 1000) * 1000 + secrets.randbelow(1000))
         opened: list[Backend] = []
         try:

@@ -196,13 +196,16 @@ class Supervisor:
         """Gives the attempt up: what runs of it is ended, the rest of the runner lives on."""
         entry = self.entry
         reason = f"given up after {MOST_CRASHES} crashes of its supervisor: {error!r}"
-        if entry.phase in ("running", "paused") and entry.handle is not None and entry.run is not None:
+        if entry.handle is not None:
             try:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
-                    await self.backend.stop(entry.handle, entry.run, 0)
+                    run = entry.run or (await self.backend.see(entry.handle)).run
+                    if run is not None:
+                        await self.backend.stop(entry.handle, run, 0)
             except Exception:  # the host is told in the reason
                 log.exception("a quarantined attempt cannot be stopped", extra={"attempt": self.attempt})
                 reason += "; it could not be stopped and may still run"
+        if entry.phase in ("running", "paused"):
             await self._exited(Exit(reason=reason))
         else:
             await self._close("start_failed", reason)
