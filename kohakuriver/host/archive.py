@@ -17,6 +17,7 @@ from kohakuriver.host.commits import Commits
 from kohakuriver.host.roster import Member
 from kohakuriver.host.streams import Connection, Streams
 from kohakuriver.store.output import attempts_done
+from kohakuriver.store.reader import Reader
 from kohakuriver.wire import codec, link
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,11 @@ class Header(msgspec.Struct, kw_only=True):
 class Archive:
     """Fetches, stores, and tells nodes what they may forget."""
 
-    def __init__(self, *, group: asyncio.TaskGroup, commits: Commits, streams: Streams, blobs: Blobs) -> None:
+    def __init__(
+        self, *, group: asyncio.TaskGroup, reader: Reader, commits: Commits, streams: Streams, blobs: Blobs
+    ) -> None:
         self._group = group
+        self._reader = reader
         self._commits = commits
         self._streams = streams
         self._blobs = blobs
@@ -62,7 +66,7 @@ class Archive:
         over = [entry.attempt for entry in held if entry.phase in {"exited", "closed"} and _readable(entry.attempt)]
         for at in range(0, len(over), link.PAGE):
             page = over[at : at + link.PAGE]
-            done, lacking = await attempts_done(page)
+            done, lacking = await attempts_done(self._reader, page)
             closed = {entry.attempt for entry in held if entry.phase == "closed"}
             self._forget(member, [attempt for attempt in page if attempt in done or attempt in closed - lacking])
             for attempt in lacking - closed:
@@ -101,7 +105,9 @@ class Archive:
                 sealed: link.Sealed = getattr(header, stream)
                 kept = sealed.head + sealed.tail
                 if min(sealed.head, sealed.tail) < 0 or kept > MOST_KEPT or kept > max(sealed.size, 0):
-                    raise Invalid("the node announced more output than it may", field=stream, value=kept, limit=MOST_KEPT)
+                    raise Invalid(
+                        "the node announced more output than it may", field=stream, value=kept, limit=MOST_KEPT
+                    )
                 path = await self._store(connection, attempt, stream, kept)
                 statements.append(records.output(attempt, stream, sealed, path=str(path)))
         try:

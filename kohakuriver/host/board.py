@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.tasks import FINAL, HOLDING, Status, Task, Wanted
+from kohakuriver.domain.tasks import FINAL, HOLDING, Kind, Status, Task, Wanted
 
 
 class Board:
@@ -112,5 +112,5 @@ def rank(task: Task) -> tuple[int, int]:
 def shape(task: Task) -> object:
     """What makes two waiting tasks interchangeable for placement."""
     spec = task.spec
-    bound = task.node if task.generation else None
-    return (task.owner, spec.priority, spec.kind, spec.request, spec.target, spec.backend, spec.image is None, bound)
+    bound = task.node if spec.kind is Kind.VPS else None
+    return (task.owner, spec.priority, spec.request, spec.target, spec.backend, bound)

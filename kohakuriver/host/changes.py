@@ -1,9 +1,9 @@
 """Publish and subscribe: "this changed". Carries no content that anybody might not see; whoever cares asks again."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-import asyncio
 
 from kohakuriver.wire.api import ChangeView
 

@@ -1,4 +1,4 @@
-"""What a node should have, against what it says it has. Everything sent here is derived from rows and may come twice."""
+"""What a node should have, against what it says it has. All of it is derived from rows and may come twice."""
 
 import asyncio
 import logging
@@ -27,12 +27,15 @@ class Dispatch:
     clock: Clock
     #: the name of a user by id
     owner: Callable[[int], str]
+    #: seconds of grace that a kill asked for, by task; without an entry, the task's own
+    grace: dict[int, int] = field(default_factory=dict)
     _sent: dict[str, float] = field(default_factory=dict)
 
     def follow(self, before: Task, after: Task) -> None:
         """Called after every committed change of a task."""
         if after.status not in HOLDING:
             self._sent.pop(before.attempt, None)
+            self.grace.pop(after.id, None)
             return
         if after.wish != before.wish and before.status in HOLDING:
             self.wish(after)
@@ -54,20 +57,18 @@ class Dispatch:
         if member is None or member.session is None or not member.session.live:
             return
         self._sent[task.attempt] = self.clock.monotonic()
-        member.session.send(link.WantedSet(wishes=[wish_of(task)]))
+        member.session.send(link.WantedSet(wishes=[self._wish_of(task)]))
 
     def wanted_set(self, member: Member, held: Iterable[link.Held]) -> list[link.WantedSet]:
         """The complete set of wishes for a new session, in pages: all that the node holds or should have accepted."""
         at_node = {entry.attempt for entry in held}
         wishes = [
-            wish_of(task)
+            self._wish_of(task)
             for task in self.board.on_node(member.id)
             if task.attempt in at_node or task.status is not Status.ASSIGNED
         ]
         pages = [wishes[at : at + link.PAGE] for at in range(0, len(wishes), link.PAGE)] or [[]]
-        return [
-            link.WantedSet(wishes=page, complete=number == len(pages) - 1) for number, page in enumerate(pages)
-        ]
+        return [link.WantedSet(wishes=page, complete=number == len(pages) - 1) for number, page in enumerate(pages)]
 
     def assign_missing(self, member: Member, held: Iterable[link.Held]) -> None:
         """Sends every assignment that the node has not got, for a session that just became live."""
@@ -96,6 +97,10 @@ class Dispatch:
                 elif differs(task):
                     self.wish(task)
 
+    def _wish_of(self, task: Task) -> link.Wish:
+        grace = self.grace.get(task.id, task.spec.grace)
+        return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=grace)
+
 
 def differs(task: Task) -> bool:
     """Whether the node has not yet made true what is wanted."""
@@ -104,7 +109,3 @@ def differs(task: Task) -> bool:
     if task.wanted is Wanted.PAUSED:
         return task.status is Status.RUNNING
     return task.wanted is Wanted.RUN and task.status is Status.PAUSED
-
-
-def wish_of(task: Task) -> link.Wish:
-    return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=task.spec.grace)

@@ -20,6 +20,7 @@ from kohakuriver.host.commits import Commits
 from kohakuriver.host.roster import Member
 from kohakuriver.host.waiting import Ends, ended
 from kohakuriver.store.models import NodeRow
+from kohakuriver.store.reader import Reader
 from kohakuriver.store.tasks import load_task, task_statements_change
 from kohakuriver.store.write import Statement, update
 
@@ -31,8 +32,9 @@ class Ledger:
     """Records what happens to tasks."""
 
     def __init__(
-        self, *, commits: Commits, board: Board, changes: Changes, ends: Ends, clock: Clock, ids: Ids
+        self, *, reader: Reader, commits: Commits, board: Board, changes: Changes, ends: Ends, clock: Clock, ids: Ids
     ) -> None:
+        self._reader = reader
         self.commits = commits
         self.board = board
         self.ids = ids
@@ -42,9 +44,13 @@ class Ledger:
         #: told of every committed change, before and after
         self.followers: list[Callable[[Task, Task], None]] = []
 
+    async def look(self, task: int) -> Task | None:
+        """The task as committed, if there is one."""
+        return self.board.get(task) or await load_task(self._reader, task)
+
     async def find(self, task: int) -> Task:
         """The task as committed. Raises NotFound."""
-        found = self.board.get(task) or await load_task(task)
+        found = await self.look(task)
         if found is None:
             raise NotFound(f"there is no task {task}", field="task", value=task)
         return found

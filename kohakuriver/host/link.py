@@ -183,9 +183,7 @@ class Links:
         member.skew = _skew(hello.clock, now)
         member.learn(hello.cells, hello.backends)
 
-    async def _live(
-        self, session: Session, member: Member, held: list[link.Held], group: asyncio.TaskGroup
-    ) -> None:
+    async def _live(self, session: Session, member: Member, held: list[link.Held], group: asyncio.TaskGroup) -> None:
         session.live = True
         member.heard = self.clock.monotonic()
         log.info("node is online", extra={"action": "link_live", "node": member.name})
@@ -197,14 +195,12 @@ class Links:
         helpers.append(group.create_task(self.held(member, held)))
         try:
             while (message := await session.receive()) is not None:
-                self._handle(session, member, message, waiting)
+                self._handle(member, message, waiting)
         finally:
             for helper in helpers:
                 helper.cancel()
 
-    def _handle(
-        self, session: Session, member: Member, message: link.FromRunner, waiting: asyncio.Queue[link.Report]
-    ) -> None:
+    def _handle(self, member: Member, message: link.FromRunner, waiting: asyncio.Queue[link.Report]) -> None:
         member.heard = self.clock.monotonic()
         match message:
             case link.Report():
@@ -241,7 +237,7 @@ class Links:
                 try:
                     acknowledged = await self.reports.take(member, member.epoch, batch)
                 except KohakuRiverError as error:
-                    log.error("reports wait: %s", error, extra={"action": "reports_wait", "node": member.name})
+                    log.warning("reports wait: %s", error, extra={"action": "reports_wait", "node": member.name})
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 break

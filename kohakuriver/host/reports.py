@@ -16,7 +16,6 @@ from kohakuriver.host import cause, records
 from kohakuriver.host.ledger import Ledger, name, told, try_apply
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
-from kohakuriver.store.tasks import load_task
 from kohakuriver.store.write import Statement, update
 from kohakuriver.wire.link import Report
 
@@ -139,7 +138,7 @@ class Reports:
             return None
         fold = batch.folds.get(task)
         if fold is None:
-            found = self._ledger.board.get(task) or await load_task(task)
+            found = await self._ledger.look(task)
             if found is None:
                 return None
             fold = Fold(before=found, after=found)
@@ -211,4 +210,3 @@ def _unknown(task: Task) -> lifecycle.Event | None:
     if task.status is Status.ASSIGNED:
         return None
     return lifecycle.DeclaredLost(reason=NO_RECORD)
-

@@ -40,7 +40,7 @@ class BrokenOrderError(Exception):
 
 
 class Session:
-    """A connected runner. `send` never waits; what cannot be sent any more is dropped, for the next session asks anew."""
+    """A connected runner. `send` never waits; what cannot be sent any more is dropped: the next session asks anew."""
 
     def __init__(self, channel: Channel, node: int) -> None:
         self._channel = channel

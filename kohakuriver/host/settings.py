@@ -31,5 +31,8 @@ class HostSettings:
     output_days: int = 30
     #: submits are refused below this many free bytes on the data directory's file system
     disk_floor: int = 256 * 1024 * 1024
+    #: requests a second of one credential, and how many at once before that counts; 0: no limit
+    rate: int = 0
+    burst: int = 0
     #: sessions of runners that may be opened at once
     handshakes: int = 16

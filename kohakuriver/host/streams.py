@@ -53,16 +53,12 @@ class Streams:
         self._open: dict[int, set[Ticket]] = {}
 
     @asynccontextmanager
-    async def open(
-        self, node: int, kind: str, attempt: str, **arguments: str
-    ) -> AsyncIterator[Connection]:
+    async def open(self, node: int, kind: str, attempt: str, **arguments: str) -> AsyncIterator[Connection]:
         """A stream to the node for the length of the block. Raises Unreachable when the runner does not come."""
         if sum(ticket.node == node for ticket in self._tickets.values()) >= MOST_WAITING_PER_NODE:
             raise TooMany("too many streams of this node are being opened; try again")
         secret = secrets.token_urlsafe(32)
-        ticket = Ticket(
-            node=node, attempt=attempt, kind=kind, arrived=asyncio.get_running_loop().create_future()
-        )
+        ticket = Ticket(node=node, attempt=attempt, kind=kind, arrived=asyncio.get_running_loop().create_future())
         self._tickets[secret] = ticket
         try:
             asked = self._dial(node, link.Dial(ticket=secret, kind=kind, attempt=attempt, arguments=arguments))

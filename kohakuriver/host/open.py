@@ -1,0 +1,157 @@
+"""Makes the host from its store: reads what is open into memory and ties the parts together."""
+
+import asyncio
+
+import msgspec
+
+from kohakuriver.hooks.manager import PluginManager
+from kohakuriver.host.archive import Archive
+from kohakuriver.host.blobs import Blobs
+from kohakuriver.host.board import Board
+from kohakuriver.host.changes import Changes
+from kohakuriver.host.clock import Clock, Ids
+from kohakuriver.host.commits import Commits
+from kohakuriver.host.dispatch import Dispatch
+from kohakuriver.host.host import Host
+from kohakuriver.host.ledger import Ledger
+from kohakuriver.host.link import Links
+from kohakuriver.host.liveness import Liveness
+from kohakuriver.host.owners import Owners, Person
+from kohakuriver.host.reports import Reports
+from kohakuriver.host.roster import Member, Roster
+from kohakuriver.host.scheduler import Scheduler
+from kohakuriver.host.settings import HostSettings
+from kohakuriver.host.streams import Streams
+from kohakuriver.host.threads import Threads
+from kohakuriver.host.waiting import Ends
+from kohakuriver.store.columns import moment
+from kohakuriver.store.models import NodeRow, UserRow
+from kohakuriver.store.open import Store
+from kohakuriver.store.tasks import highest_id, open_tasks, reservations
+from kohakuriver.wire.link import BackendInfo, Dial, WireCell
+
+
+async def open_host(
+    settings: HostSettings, store: Store, *, clock: Clock, group: asyncio.TaskGroup, plugins: PluginManager | None
+) -> Host:
+    """Every part, with the open tasks, the nodes and the names of people read in. Starts no loop."""
+    board, roster, changes, ends = Board(), await _roster(store), Changes(), Ends()
+    owners, ids = await _owners(store), Ids(clock, last=await highest_id(store.reader))
+    await _fill(board, store)
+    threads = Threads()
+    commits = Commits(group, store.writer)
+    ledger = Ledger(reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids)
+    dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
+    scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
+    ledger.followers += [dispatch.follow, scheduler.follow]
+    reports = Reports(ledger)
+    streams = Streams(lambda node, message: _dial(roster, node, message))
+    blobs = Blobs(settings.data_dir / "output", threads.file)
+    archive = Archive(group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs)
+    links = Links(
+        settings=settings,
+        cluster=store.cluster,
+        incarnation=store.incarnation,
+        clock=clock,
+        commits=commits,
+        changes=changes,
+        dispatch=dispatch,
+        reports=reports,
+        streams=streams,
+        woken=scheduler.wake,
+        ended=archive.ended,
+        held=archive.held,
+    )
+    return Host(
+        settings=settings,
+        store=store,
+        clock=clock,
+        ids=ids,
+        group=group,
+        threads=threads,
+        plugins=plugins,
+        commits=commits,
+        board=board,
+        roster=roster,
+        owners=owners,
+        changes=changes,
+        ends=ends,
+        ledger=ledger,
+        scheduler=scheduler,
+        dispatch=dispatch,
+        reports=reports,
+        streams=streams,
+        blobs=blobs,
+        archive=archive,
+        links=links,
+    )
+
+
+def run_host(host: Host) -> None:
+    """Starts the host's loops in its group; one that dies takes the role down."""
+    liveness = Liveness(
+        roster=host.roster,
+        ledger=host.ledger,
+        changes=host.changes,
+        clock=host.clock,
+        lost_after=host.settings.lost_after,
+    )
+    for loop in (host.scheduler.run(), host.dispatch.run(), liveness.run()):
+        host.loops.append(host.group.create_task(loop))
+
+
+def close_host(host: Host) -> None:
+    """Ends loops, sessions, streams and subscriptions. The store is closed by who opened it."""
+    for loop in host.loops:
+        loop.cancel()
+    host.links.close()
+    host.streams.close()
+    host.changes.close()
+    host.threads.close()
+
+
+async def _fill(board: Board, store: Store) -> None:
+    held = await reservations(store.reader)
+    for task in await open_tasks(store.reader):
+        board.put(task, held.get((task.id, task.generation)))
+
+
+async def _owners(store: Store) -> Owners:
+    rows = await store.reader.of(UserRow).values("id", "name", "most_open")
+    return Owners({row["id"]: Person(name=row["name"], most_open=row["most_open"]) for row in rows})
+
+
+async def _roster(store: Store) -> Roster:
+    return Roster([member_of(row) for row in await store.reader.of(NodeRow)])
+
+
+def member_of(row: NodeRow) -> Member:
+    """A node as its row says; nothing of it is live yet."""
+    member = Member(
+        id=row.id,
+        name=row.name,
+        revoked=row.state != "active",
+        draining=row.draining,
+        drain_reason=row.drain_reason,
+        quarantine=row.quarantine,
+        labels=msgspec.json.decode(row.labels, type=dict[str, str]),
+        epoch=row.epoch,
+        boot=row.boot,
+        version=row.version,
+        acknowledged=row.acknowledged,
+        allocation=row.allocation,
+        created=moment(row.created),
+    )
+    member.learn(
+        msgspec.json.decode(row.cells, type=list[WireCell]),
+        msgspec.json.decode(row.backends, type=list[BackendInfo]),
+    )
+    return member
+
+
+def _dial(roster: Roster, node: int, message: Dial) -> bool:
+    member = roster.get(node)
+    if member is None or member.session is None or not member.session.live:
+        return False
+    member.session.send(message)
+    return True

@@ -1,0 +1,218 @@
+"""A task's output wherever it lies: archived here, or at its node over a stream that the node opens."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+
+from kohakuriver.domain.access import Action, Actor, Owned, authorize
+from kohakuriver.domain.tasks import Status, Task, attempt_id
+from kohakuriver.errors import Invalid, NotFound, Unreachable
+from kohakuriver.host import records
+from kohakuriver.host.cause import by
+from kohakuriver.host.host import Host
+from kohakuriver.host.streams import Connection
+from kohakuriver.host.tasks import find_task
+from kohakuriver.store.output import StoredOutput, load_output
+
+STREAMS = ("stdout", "stderr")
+BLOCK = 1 << 18
+MOST_FRAME = 1 << 20
+#: an offset beyond any output: the node answers it with the total alone
+BEYOND = 1 << 62
+NOT_STARTED = frozenset({Status.PENDING_APPROVAL, Status.PENDING, Status.ASSIGNED, Status.STARTING})
+#: seconds between looks at a task whose node does not answer while its output is followed
+AGAIN = 2.0
+
+Chunk = tuple[int, bytes]
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """Bytes from `offset` on; `dropped` bytes before it were asked for and are gone. Close it when done."""
+
+    offset: int
+    dropped: int
+    chunks: AsyncGenerator[bytes]
+
+    async def close(self) -> None:
+        await self.chunks.aclose()
+
+
+async def read_output(
+    host: Host,
+    actor: Actor,
+    ref: str,
+    stream: str,
+    *,
+    attempt: int | None = None,
+    offset: int = 0,
+    limit: int | None = None,
+    tail: int | None = None,
+    follow: bool = False,
+) -> Reading:
+    """The bytes that a task wrote. `tail` counts from the end and wins over `offset`; `follow` waits for more until the
+    attempt ends, over reconnects of its node.
+
+    Raises NotFound, Invalid, Unreachable (the node is away and the output is not archived yet).
+    """
+    task = await find_task(host, actor, ref)
+    ruling = authorize(actor, Action.TASK_LOGS, Owned(owner=task.owner))
+    if stream not in STREAMS:
+        raise NotFound("output streams are stdout and stderr", field="stream", value=stream)
+    generation = task.generation if attempt is None else attempt
+    if not 0 <= generation <= task.generation:
+        raise NotFound(
+            f"the task has {task.generation} attempts", field="attempt", value=attempt, limit=task.generation
+        )
+    if min(offset, limit or 0, tail or 0) < 0:
+        raise Invalid("offsets, limits and tails count from 0", field="offset", value=offset, limit="0 or more")
+    if ruling.audited:
+        await _audit(host, actor, task)
+    source = Source(host=host, task=task.id, generation=generation, stream=stream)
+    start = offset if tail is None else max(0, await source.size() - tail)
+    chunks = source.follow(start) if follow else source.read(start)
+    return await _reading(chunks, start, limit, peek=not follow)
+
+
+async def _reading(chunks: AsyncGenerator[Chunk], start: int, limit: int | None, *, peek: bool) -> Reading:
+    """Asks for the first bytes at once where they need not be waited for, so that their offset and errors are known."""
+    first = await anext(chunks, None) if peek else None
+    offset = start if first is None else first[0]
+    return Reading(offset=offset, dropped=offset - start, chunks=_bytes(first, chunks, limit))
+
+
+async def _bytes(first: Chunk | None, chunks: AsyncGenerator[Chunk], limit: int | None) -> AsyncGenerator[bytes]:
+    left = BEYOND if limit is None else limit
+    async with aclosing(chunks):
+        if first is not None and left:
+            yield first[1][:left]
+            left -= len(first[1])
+        while left > 0 and (chunk := await anext(chunks, None)) is not None:
+            yield chunk[1][:left]
+            left -= len(chunk[1])
+
+
+async def _audit(host: Host, actor: Actor, task: Task) -> None:
+    row = records.event(host.ids.next(), host.clock.now(), "output_read", by(actor), task=task.id, user=task.owner)
+    await host.commits.write(records.events([row]))
+
+
+@dataclass(kw_only=True)
+class Source:
+    """One stream of one attempt."""
+
+    host: Host
+    task: int
+    generation: int
+    stream: str
+
+    @property
+    def attempt(self) -> str:
+        return attempt_id(self.task, self.generation)
+
+    async def size(self) -> int:
+        """Bytes written so far. Raises Unreachable."""
+        stored = await load_output(self.host.store.reader, self.attempt, self.stream)
+        if stored is not None:
+            return stored.size
+        task = await self.host.ledger.find(self.task)
+        if not self._at_node(task):
+            return 0
+        async with self._open(task, BEYOND, follow=False) as connection:
+            offset, _ = await _frame(connection)
+            return offset
+
+    async def read(self, offset: int) -> AsyncGenerator[Chunk]:
+        """What there is from the offset on."""
+        stored = await load_output(self.host.store.reader, self.attempt, self.stream)
+        if stored is not None:
+            async for chunk in self._stored(stored, offset):
+                yield chunk
+            return
+        task = await self.host.ledger.find(self.task)
+        if self._at_node(task):
+            async for chunk in self._live(task, offset, follow=False):
+                yield chunk
+
+    async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
+        """What there is and what comes, until the attempt is over. A node that goes away is waited for."""
+        with self.host.changes.subscribe() as changes:
+            while True:
+                stored = await load_output(self.host.store.reader, self.attempt, self.stream)
+                if stored is not None:
+                    async for chunk in self._stored(stored, offset):
+                        yield chunk
+                    return
+                task = await self.host.ledger.find(self.task)
+                if task.status is Status.LOST or (task.final and not self._at_node(task)):
+                    return
+                if self._at_node(task):
+                    try:
+                        async for at, data in self._live(task, offset, follow=True):
+                            yield at, data
+                            offset = at + len(data)
+                    except (Unreachable, ConnectionError, EOFError):
+                        await asyncio.sleep(AGAIN)
+                try:
+                    async with asyncio.timeout(AGAIN):
+                        await changes.next()
+                except TimeoutError:
+                    continue
+
+    def _at_node(self, task: Task) -> bool:
+        """Whether the attempt's output lies at a node."""
+        if not self.generation or (task.generation == self.generation and task.status in NOT_STARTED):
+            return False
+        return task.started is not None or task.generation != self.generation
+
+    def _open(self, task: Task, offset: int, *, follow: bool) -> AbstractAsyncContextManager[Connection]:
+        if task.node is None:
+            raise Unreachable("the task has no node")
+        return self.host.streams.open(
+            task.node,
+            "output",
+            self.attempt,
+            stream=self.stream,
+            offset=str(offset),
+            follow="1" if follow else "0",
+        )
+
+    async def _live(self, task: Task, offset: int, *, follow: bool) -> AsyncIterator[Chunk]:
+        async with self._open(task, offset, follow=follow) as connection:
+            while True:
+                at, data = await _frame(connection)
+                if not data:
+                    return
+                yield at, data
+
+    async def _stored(self, stored: StoredOutput, offset: int) -> AsyncIterator[Chunk]:
+        """Head and tail, with the gap between them left out."""
+        tail_from = stored.size - stored.tail
+        if offset < stored.head:
+            async for chunk in self._kept(stored, offset, stored.head, 0):
+                yield chunk
+        async for chunk in self._kept(stored, max(offset, tail_from), stored.size, tail_from - stored.head):
+            yield chunk
+
+    async def _kept(self, stored: StoredOutput, start: int, end: int, shift: int) -> AsyncIterator[Chunk]:
+        """Offsets from `start` to `end`; `shift` is how far they lie before their place in what is kept."""
+        while start < end:
+            count = min(BLOCK, end - start)
+            if stored.data is not None:
+                data = stored.data[start - shift : start - shift + count]
+            else:
+                data = await self.host.blobs.read(stored.path or "", start - shift, count)
+            if not data:
+                return
+            yield start, data
+            start += len(data)
+
+
+async def _frame(connection: Connection) -> Chunk:
+    """Offset and bytes; no bytes at the end. Raises EOFError or ConnectionError when the stream broke off."""
+    head = await connection.read_exactly(12)
+    offset, count = int.from_bytes(head[:8], "big"), int.from_bytes(head[8:], "big")
+    if count > MOST_FRAME:
+        raise ConnectionError(f"the node sent a frame of {count} bytes")
+    return offset, await connection.read_exactly(count) if count else b""

@@ -1,0 +1,124 @@
+"""Runs the plan: one pass when something changed, and one every two seconds in any case. Places through the ledger."""
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+
+from kohakuriver.domain.nodes import Snapshot
+from kohakuriver.domain.placement import Placement, Plan, plan
+from kohakuriver.domain.tasks import HOLDING, Status, Task
+from kohakuriver.errors import KohakuRiverError, MovedOn
+from kohakuriver.host.board import Board, queued
+from kohakuriver.host.clock import Clock
+from kohakuriver.host.ledger import Ledger
+from kohakuriver.host.roster import Roster
+
+log = logging.getLogger(__name__)
+
+TIMER = 2.0
+#: tasks of one kind that a pass looks at; the rest of that kind would have to wait behind them anyway
+HEADS = 64
+#: passes leave this many times their own duration to everybody else
+SPARE = 3.0
+LONGEST_PAUSE = 0.25
+#: seconds for which the reasons of the whole queue are good
+REASONS_SECONDS = 1.0
+#: seconds for which a node that refused for now gets no work
+REFUSED_SECONDS = 1.0
+
+
+class Scheduler:
+    """Decides who starts where. `passes` and `last_pass` (monotonic) show that it lives."""
+
+    def __init__(self, *, board: Board, roster: Roster, ledger: Ledger, clock: Clock) -> None:
+        self._board = board
+        self._roster = roster
+        self._ledger = ledger
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._full: tuple[float, Plan] | None = None
+        self.passes = 0
+        self.last_pass = clock.monotonic()
+        self.last_duration = 0.0
+
+    def wake(self) -> None:
+        """Something changed that may let a task start. Cheap; many calls make one pass."""
+        self._wake.set()
+
+    def follow(self, before: Task, after: Task) -> None:
+        """Called after every committed change of a task."""
+        if before.status is Status.ASSIGNED and after.status is Status.PENDING:
+            member = self._roster.get(before.node or 0)
+            if member is not None:
+                member.busy_until = self._clock.monotonic() + REFUSED_SECONDS
+                member.busy_reason = "its runner refused work for now"
+        if queued(after) or (before.status in HOLDING and after.status not in HOLDING):
+            self.wake()
+
+    async def run(self) -> None:
+        """Passes until cancelled. A pass that the store refuses is logged and tried again by the next."""
+        while True:
+            try:
+                async with asyncio.timeout(TIMER):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                await self.tick()
+            except KohakuRiverError as error:
+                log.warning("placing failed: %s", error, extra={"action": "schedule"})
+                await asyncio.sleep(LONGEST_PAUSE)
+            await asyncio.sleep(min(LONGEST_PAUSE, SPARE * self.last_duration))
+
+    async def tick(self) -> int:
+        """One pass; how many tasks it placed."""
+        began = self._clock.monotonic()
+        self.passes += 1
+        self.last_pass = began
+        heads = self._board.heads(HEADS)
+        if not heads:
+            self.last_duration = 0.0
+            return 0
+        chosen = plan(self.snapshot(), heads).placements
+        self.last_duration = self._clock.monotonic() - began
+        by_node: dict[int, list[Placement]] = defaultdict(list)
+        for placement in chosen:
+            by_node[placement.node].append(placement)
+        placed = await asyncio.gather(*(self._place(node, part) for node, part in by_node.items()))
+        if len(chosen) >= HEADS:
+            self.wake()
+        return sum(placed)
+
+    async def _place(self, node: int, placements: list[Placement]) -> int:
+        member = self._roster.get(node)
+        pairs = [(self._board.get(p.task), p.reserved) for p in placements]
+        known = [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
+        if member is None or not known:
+            return 0
+        try:
+            return len(await self._ledger.place(member, known))
+        except MovedOn:
+            self.wake()
+            return 0
+
+    def snapshot(self) -> Snapshot:
+        """All nodes as placement sees them now."""
+        now = self._clock.monotonic()
+        members = self._roster.live()
+        return Snapshot(
+            nodes=tuple(member.snapshot(now) for member in members),
+            reserved={member.id: tuple(self._board.reserved(member.id).values()) for member in members},
+        )
+
+    def full(self) -> Plan:
+        """The plan of the whole queue, at most a second old, for those who ask why."""
+        now = self._clock.monotonic()
+        if self._full is None or now - self._full[0] > REASONS_SECONDS:
+            waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})
+            self._full = (now, plan(self.snapshot(), waiting))
+        return self._full[1]
+
+    def reasons(self) -> Counter[str]:
+        """How many tasks wait for which reason."""
+        return Counter(reason.code for reason in self.full().reasons.values())

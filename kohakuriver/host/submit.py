@@ -1,0 +1,270 @@
+"""Submit: everything that was asked for is checked, stored in one transaction, and only then answered."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from kohakuriver.domain.access import Action, Actor, Role, authorize
+from kohakuriver.domain.ids import check_name
+from kohakuriver.domain.nodes import Snapshot
+from kohakuriver.domain.placement import never_fits
+from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
+from kohakuriver.domain.targets import Target, parse_target
+from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand
+from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound, QuotaExceeded, StorageFull, TooLarge
+from kohakuriver.host import records
+from kohakuriver.host.assignment import assignment
+from kohakuriver.host.cause import by
+from kohakuriver.host.host import Host
+from kohakuriver.store.columns import micros
+from kohakuriver.store.models import IdempotencyRow, TaskRow, UserRow
+from kohakuriver.store.tasks import find_answer, task_row
+from kohakuriver.store.write import (
+    AtMost,
+    ConstraintFailed,
+    Statement,
+    WrongCount,
+    insert,
+    insert_if,
+    insert_many,
+    lock,
+)
+from kohakuriver.wire import api, codec
+from kohakuriver.wire.link import MOST_ASSIGNMENT
+
+OURS = "KOHAKURIVER_"
+LONGEST_NAME = 128
+LONGEST_KEY = 128
+
+
+async def submit_tasks(
+    host: Host, actor: Actor, request: api.SubmitTask, *, key: str | None = None, body: bytes = b""
+) -> api.Submitted:
+    """Stores one task per target and copy, all or none, and answers after the commit.
+
+    The same `key` with the same body gets the same answer and stores nothing; with another body it is a Conflict.
+    Raises NotAllowed, Invalid, NotFound (target), NeverFits, QuotaExceeded, StorageFull.
+    """
+    authorize(actor, Action.TASK_SUBMIT)
+    digest = hashlib.sha256(body).hexdigest()
+    answer = await _answered(host, actor, key, digest)
+    if answer is not None:
+        return answer
+    specs = _specs(host, request)
+    _check_disk(host.settings.data_dir, host.settings.disk_floor)
+    now = host.clock.now()
+    waits = host.settings.approve_users and actor.role is Role.USER
+    status = Status.PENDING_APPROVAL if waits else Status.PENDING
+    tasks = _tasks(host, actor, specs, name=request.name, status=status, now=now)
+    submitted = api.Submitted(batch=str(tasks[0].batch), tasks=[str(task.id) for task in tasks])
+    statements = [*_rows(host, actor, tasks), *_history(host, actor, tasks, now)]
+    if key is not None:
+        statements.append(_answer(actor, key, digest, submitted, now))
+
+    def then() -> None:
+        for task in tasks:
+            host.board.put(task)
+            host.changes.publish("task", task.id, task.status)
+        host.scheduler.wake()
+
+    try:
+        await host.commits.write(statements, then)
+    except WrongCount:
+        limit = _limit(host, actor)
+        raise QuotaExceeded(
+            f"you have {host.board.open_of(actor.id)} open tasks and asked for {len(tasks)} more; at most {limit}",
+            field="copies" if len(tasks) > 1 else None,
+            value=len(tasks),
+            limit=limit,
+        ) from None
+    except ConstraintFailed:
+        # another request with the same key was faster
+        answer = await _answered(host, actor, key, digest)
+        if answer is None:
+            raise
+        return answer
+    return submitted
+
+
+async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> api.Submitted | None:
+    if key is None:
+        return None
+    if not 0 < len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise Invalid("Idempotency-Key has 1 to 128 printable ASCII characters", field="Idempotency-Key", value=key)
+    found = await find_answer(host.store.reader, actor.id, key)
+    if found is None:
+        return None
+    body_hash, response = found
+    if body_hash != digest:
+        raise Conflict("this Idempotency-Key was used with another body", field="Idempotency-Key", value=key)
+    answer: api.Submitted = codec.decode(response, api.Submitted)
+    return answer
+
+
+def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
+    spec = _spec(host, request)
+    targets = [parse_target(text) for text in request.targets]
+    snapshot = host.scheduler.snapshot()
+    for target in targets:
+        if snapshot.named(target.node) is None:
+            raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
+    specs = expand(spec, targets, request.copies)
+    if len(specs) > api.MOST_COPIES:
+        raise Invalid("too many tasks at once", field="copies", value=len(specs), limit=api.MOST_COPIES)
+    _check_size(host, spec)
+    _check_fits(snapshot, spec, targets)
+    return specs
+
+
+def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
+    if not request.command and request.script is None:
+        raise Invalid("what shall run? give a command or a script", field="command", limit="at least one word")
+    _check_texts(request)
+    if request.pin and request.cores == 0:
+        raise Invalid("pinning needs a number of cores", field="cores", value=0, limit="1 or more with pin")
+    devices = request.devices
+    backend = request.backend
+    if request.container == "NULL":
+        backend = backend or _plain_backend(host)
+    elif request.container is not None or request.image is not None:
+        _check_image(host, backend)
+    wanted = (
+        DeviceRequest()
+        if devices is None
+        else DeviceRequest(count=devices.count, model=devices.model, memory=devices.memory)
+    )
+    return TaskSpec(
+        kind=Kind.COMMAND,
+        argv=tuple(request.command),
+        script=request.script,
+        env=request.env,
+        secrets=request.secrets,
+        workdir=request.workdir,
+        request=Request(cores=request.cores, pin=request.pin, memory=request.memory, devices=wanted),
+        backend=backend,
+        options=request.options,
+        container=None if request.container == "NULL" else request.container,
+        image=request.image,
+        time_limit=request.time_limit,
+        grace=host.settings.default_grace if request.grace is None else request.grace,
+        priority=request.priority,
+    )
+
+
+def _check_texts(request: api.SubmitTask) -> None:
+    """Texts that no program could ever be given are refused here."""
+    texts = [(f"command[{number}]", text) for number, text in enumerate(request.command)]
+    texts += [(f"env.{name}", text) for name, text in request.env.items()]
+    texts += [(f"secrets.{name}", "\0" if "\0" in text else "") for name, text in request.secrets.items()]
+    texts += [("script", request.script or ""), ("workdir", request.workdir or "")]
+    for field, text in texts:
+        if "\0" in text:
+            raise Invalid("a NUL byte cannot be passed to a program", field=field, value=text)
+    if request.command and not request.command[0] and request.script is None:
+        raise Invalid("the program's name is empty", field="command[0]")
+    for name in [*request.env, *request.secrets]:
+        if name.startswith(OURS):
+            raise Invalid(f"names that begin with {OURS} are set by the cluster", field=f"env.{name}", value=name)
+    both = request.env.keys() & request.secrets.keys()
+    if both:
+        raise Invalid("a variable is given openly and as a secret", field=f"secrets.{min(both)}", value=min(both))
+    if request.workdir is not None and not request.workdir.startswith("/"):
+        raise Invalid("the working directory is an absolute path", field="workdir", value=request.workdir)
+    if request.name is not None:
+        check_name(request.name, "name", LONGEST_NAME)
+
+
+def _plain_backend(host: Host) -> str | None:
+    """A backend that runs on the node's own files, if any node has one."""
+    found = {b.name for member in host.roster.live() for b in member.backends if b.usable and not b.images}
+    return min(found, default=None)
+
+
+def _check_image(host: Host, backend: str | None) -> None:
+    """An image needs a backend that takes one."""
+    able = {b.name for member in host.roster.live() for b in member.backends if b.images}
+    if not able or (backend is not None and backend not in able):
+        raise Invalid(
+            "no node has a backend that runs images", field="image", limit="a command without image or container"
+        )
+
+
+def _check_size(host: Host, spec: TaskSpec) -> None:
+    task = Task(id=1 << 62, batch=1 << 62, owner=1 << 62, spec=spec, status=Status.PENDING, submitted=host.clock.now())
+    size = len(codec.encode(assignment(task, Reserved(task=task.id, generation=1), "x" * 64))) + 1024
+    if size > MOST_ASSIGNMENT:
+        raise TooLarge(
+            f"a node would be told {size} bytes, at most {MOST_ASSIGNMENT}: put big scripts and data into files",
+            field="script" if spec.script else "command",
+            value=size,
+            limit=MOST_ASSIGNMENT,
+        )
+
+
+def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -> None:
+    for target in targets or [None]:
+        reason = never_fits(snapshot, replace(spec, target=target))
+        if reason is not None:
+            raise NeverFits(f"this could never start: {reason.text}", field="targets" if target else None)
+
+
+def _check_disk(data_dir: Path, floor: int) -> None:
+    try:
+        free = shutil.disk_usage(data_dir).free
+    except OSError:
+        # the commit will say what is wrong with the disk
+        return
+    if free < floor:
+        raise StorageFull(f"the host has {free} bytes free and keeps {floor}; nothing was stored", limit=floor)
+
+
+def _tasks(
+    host: Host, actor: Actor, specs: Sequence[TaskSpec], *, name: str | None, status: Status, now: datetime
+) -> list[Task]:
+    ids = [host.ids.next() for _ in specs]
+    return [
+        Task(id=id, batch=ids[0], owner=actor.id, spec=spec, name=name, status=status, submitted=now)
+        for id, spec in zip(ids, specs, strict=True)
+    ]
+
+
+def _limit(host: Host, actor: Actor) -> int:
+    return host.owners.most_open(actor.id, host.settings.most_open)
+
+
+def _rows(host: Host, actor: Actor, tasks: Sequence[Task]) -> list[Statement]:
+    """The rows of the tasks, stored only while the owner stays within the limit of open tasks."""
+    limit = _limit(host, actor)
+    rows = [task_row(task) for task in tasks]
+    if not limit:
+        return [insert_many(TaskRow, rows)]
+    condition = AtMost(
+        model=TaskRow,
+        where={"owner_id": actor.id, "status__in": sorted(status.value for status in OPEN)},
+        adding=len(tasks),
+        limit=limit,
+    )
+    rest = [insert_many(TaskRow, rows[1:])] if len(rows) > 1 else []
+    return [lock(UserRow, id=actor.id), insert_if(TaskRow, rows[0], condition), *rest]
+
+
+def _history(host: Host, actor: Actor, tasks: Sequence[Task], now: datetime) -> list[Statement]:
+    row = records.event(
+        host.ids.next(), now, "submitted", by(actor), task=tasks[0].id, user=actor.id, detail={"tasks": len(tasks)}
+    )
+    return records.events([row])
+
+
+def _answer(actor: Actor, key: str, digest: str, submitted: api.Submitted, now: datetime) -> Statement:
+    return insert(
+        IdempotencyRow,
+        id=f"{actor.id}:{key}",
+        owner_id=actor.id,
+        key=key,
+        body_hash=digest,
+        response=codec.encode(submitted).decode(),
+        created=micros(now),
+    )

@@ -1,0 +1,70 @@
+"""Tasks as the API shows them, to whom it may show them."""
+
+from kohakuriver.domain.access import Actor, visible
+from kohakuriver.domain.placement import Plan
+from kohakuriver.domain.targets import format_target
+from kohakuriver.domain.tasks import HOLDING, Exit, Status, Task
+from kohakuriver.host.owners import Owners
+from kohakuriver.host.roster import Roster
+from kohakuriver.wire.api import ExitView, ReasonView, TaskView
+
+WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
+
+
+def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: float, plan: Plan | None) -> TaskView:
+    """The task. Without the right to its details, the fields from `command` on are null.
+
+    `plan` gives the reason of a waiting task; `now` is monotonic.
+    """
+    spec = task.spec
+    view = TaskView(
+        id=str(task.id),
+        batch=str(task.batch),
+        kind=spec.kind.value,
+        name=task.name,
+        owner=owners.name(task.owner),
+        status=task.status.value,
+        wanted=task.wanted.value,
+        unreachable=task.status in HOLDING and roster.unreachable(task.node, now),
+        node=roster.name_of(task.node),
+        attempt=task.generation,
+        cores=spec.request.cores,
+        pin=spec.request.pin,
+        memory=spec.request.memory,
+        devices=len(spec.target.devices) if spec.target and spec.target.devices else spec.request.devices.count,
+        priority=spec.priority,
+        submitted=task.submitted,
+        started=task.started,
+        finished=task.finished,
+        exit=exit_view(task.exit),
+        reason=reason_view(task, plan),
+    )
+    if not visible(actor, task.owner):
+        return view
+    view.command = list(spec.argv)
+    view.script = spec.script
+    view.env = dict(spec.env)
+    view.secrets = sorted(spec.secrets)
+    view.workdir = spec.workdir
+    view.target = format_target(spec.target) if spec.target else None
+    view.backend = spec.backend
+    view.container = spec.container
+    view.image = spec.image
+    view.options = dict(spec.options)
+    view.time_limit = spec.time_limit
+    view.grace = spec.grace
+    return view
+
+
+def exit_view(end: Exit | None) -> ExitView | None:
+    return None if end is None else ExitView(code=end.code, signal=end.signal, oom=end.oom, reason=end.reason)
+
+
+def reason_view(task: Task, plan: Plan | None) -> ReasonView | None:
+    """Why the task waits, in numbers; None when it does not."""
+    if plan is None or task.status not in WAITING:
+        return None
+    reason = plan.reasons.get(task.id)
+    if reason is None:
+        return ReasonView(code="next", text="is about to be placed")
+    return ReasonView(code=reason.code, text=reason.text, ahead=plan.ahead.get(task.id))
