@@ -53,15 +53,14 @@ interrupted() {
 
 # A session of its own: Ctrl-C reaches this script alone, which then asks the server to stop, once.
 start_server() {
-  port=$(free_port) || exit 1
+  port=$(choose_port) || exit 1
   state=${XDG_STATE_HOME:-$HOME/.local/state}/kohakuriver
   mkdir -p "$state" || exit 1
   log=$state/lab.log
-  url=http://127.0.0.1:$port
   setsid "$venv/bin/kohakuriver" serve --role all --port "$port" </dev/null >"$log" 2>&1 &
   server=$!
   tries=0
-  until grep -q '^ready:' "$log"; do
+  until url=$(sed -n 's/^ready: //p' "$log") && [ -n "$url" ]; do
     if ! kill -0 "$server" 2>/dev/null; then
       server_died
     elif [ "$tries" -ge 600 ]; then
@@ -75,37 +74,28 @@ start_server() {
 
 server_died() {
   wait "$server"
-  say "the server ended with code $? before anybody asked; the end of $log:"
+  say "the server ended by itself with code $?; the end of $log:"
   server=
   tail -n 20 "$log" >&2
   exit 1
 }
 
-free_port() {
-  "$venv/bin/python" - "${KOHAKURIVER_PORT-}" <<'PY'
-import socket
-import sys
-
-
-def free(port):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return None
-        return probe.getsockname()[1]
-
-
-asked = sys.argv[1]
-if asked and not (asked.isascii() and asked.isdigit() and 0 < int(asked) < 65536):
-    sys.exit(f"lab.sh: KOHAKURIVER_PORT is {asked!r}; expected a number from 1 to 65535")
-if asked and not free(int(asked)):
-    sys.exit(f"lab.sh: port {asked} of KOHAKURIVER_PORT is taken; choose another or unset it")
-if not asked and not free(8000):
-    print("lab.sh: port 8000 is taken; another one is used", file=sys.stderr)
-print(asked or free(8000) or free(0))
-PY
+# The port that was asked for, or 8000, or 0 for any: serve then says which.
+choose_port() {
+  wanted=${KOHAKURIVER_PORT:-8000}
+  if "$venv/bin/python" -c "
+import socket, sys
+probe = socket.socket()
+probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+probe.bind(('127.0.0.1', int(sys.argv[1])))" "$wanted" 2>/dev/null; then
+    echo "$wanted"
+  elif [ -n "${KOHAKURIVER_PORT-}" ]; then
+    say "port $wanted of KOHAKURIVER_PORT cannot be had; choose another, or unset it"
+    return 1
+  else
+    say "port $wanted is taken; the lab takes another"
+    echo 0
+  fi
 }
 
 # The lab's own credential signs us in; one of another cluster in the environment must not.
