@@ -1,17 +1,16 @@
 """The connections that reads go through: tortoise's, and none of them can write."""
 
-import contextvars
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any, TypeVar
 
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.context import TortoiseContext
+from tortoise.connection import ConnectionHandler
+from tortoise.context import TortoiseContext, set_global_context
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 M = TypeVar("M", bound=Model)
-T = TypeVar("T")
 
 APPS = {
     "store": {
@@ -22,47 +21,49 @@ APPS = {
 }
 
 
+class _Open(TortoiseContext):
+    """What tortoise asks, in whatever task a query is built, for the dialect of its models: the store opened last.
+
+    Only the dialect comes from here; a query from `Reader.of` is bound to its connection. So a process may hold several
+    open stores, but of one dialect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contexts: list[TortoiseContext] = []
+
+    @property
+    def connections(self) -> ConnectionHandler:
+        return self.contexts[-1].connections if self.contexts else super().connections
+
+
+_OPEN = _Open()
+set_global_context(_OPEN)
+
+
 class Reader:
     """Hands out queries, each bound to the next connection. No query holds a transaction open."""
 
     def __init__(self, context: TortoiseContext, names: tuple[str, ...]) -> None:
-        """Must be called inside the context."""
-        self._tortoise = context
-        self._context = contextvars.copy_context()
+        self._context = context
         self.clients: tuple[BaseDBAsyncClient, ...] = tuple(context.connections.get(name) for name in names)
         self._next = cycle(self.clients)
+        _OPEN.contexts.append(context)
 
     def of(self, model: type[M]) -> QuerySet[M]:
-        """All rows of the model, to be narrowed and given to `fetch`."""
-        client = next(self._next)
-        queryset = QuerySet(model)
-        queryset.capabilities = client.capabilities
-        return queryset.using_db(client)
-
-    async def fetch(self, query: Awaitable[T]) -> T:
-        """The answer to a query made from `of`. Tortoise builds its SQL from what the current context knows, and the
-        callers' contexts know of no store; so it is built in ours.
-        """
-        return await _Elsewhere(query, self._context)
+        """All rows of the model, to be narrowed and awaited."""
+        return QuerySet(model).using_db(next(self._next))
 
     async def rows(self, sql: str, values: list[Any]) -> list[dict[str, Any]]:
         """The rows of a raw query; `?` stands for a value."""
         client = next(self._next)
-        return list(await client.execute_query_dict(numbered(sql, client), values))
+        return [dict(row) for row in await client.execute_query_dict(numbered(sql, client), values)]
 
     async def close(self) -> None:
-        await self._tortoise.connections.close_all(discard=True)
-
-
-class _Elsewhere(Awaitable[T]):
-    """An awaitable that begins in another context: tortoise builds its SQL in `__await__` itself."""
-
-    def __init__(self, query: Awaitable[T], context: contextvars.Context) -> None:
-        self._query = query
-        self._context = context
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._context.run(self._query.__await__)
+        """May be called twice."""
+        if self._context in _OPEN.contexts:
+            _OPEN.contexts.remove(self._context)
+            await self._context.connections.close_all(discard=True)
 
 
 async def open_reader(connections: Mapping[str, Any]) -> Reader:
@@ -70,7 +71,7 @@ async def open_reader(connections: Mapping[str, Any]) -> Reader:
     context = TortoiseContext()
     with context:
         await context.init(config={"connections": dict(connections), "apps": APPS})
-        return Reader(context, tuple(connections))
+    return Reader(context, tuple(connections))
 
 
 def numbered(sql: str, client: BaseDBAsyncClient) -> str:

@@ -29,7 +29,12 @@ _SAFE: dict[str, int | str] = {
     "busy_timeout": BUSY_MS,
     "trusted_schema": 0,
 }
-WRITER: dict[str, int | str] = {"journal_mode": "wal", **_SAFE, "journal_size_limit": WAL_LIMIT, "wal_autocheckpoint": CHECKPOINT_PAGES}
+WRITER: dict[str, int | str] = {
+    "journal_mode": "wal",
+    **_SAFE,
+    "journal_size_limit": WAL_LIMIT,
+    "wal_autocheckpoint": CHECKPOINT_PAGES,
+}
 READER: dict[str, int | str] = {**_SAFE, "query_only": 1, "wal_autocheckpoint": 0}
 
 #: extended result codes that mean a full disk; the last: the shared-memory file could not grow
