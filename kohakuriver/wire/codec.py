@@ -1,17 +1,22 @@
 """How structs become bytes and back: strict for REST and config, lenient for link, journal and handles."""
 
 import json
+import re
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from kohakuriver.errors import Invalid, Malformed, TooLarge
+from kohakuriver.errors import Invalid, Malformed, TooLarge, shorten
 
 T = TypeVar("T")
 
 DEEPEST = 64
+
+#: whole strings, so that brackets inside them do not count, and single brackets
+_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def encode(value: object) -> bytes:
@@ -30,14 +35,16 @@ def decode(data: bytes | str, kind: Any, *, most: int | None = None) -> Any:
         return _decoder(kind).decode(data)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
 
 
 def decode_strict(data: bytes | str, kind: type[T]) -> T:
-    """Reads one value of a request: duplicate keys, unknown fields (the struct forbids them) and numbers out of
-    range are refused. Raises Malformed or Invalid with the path of the field.
+    """Reads one value of a request: duplicate keys, unknown fields (the struct forbids them), numbers out of range,
+    NUL and halves of surrogate pairs in text, and more than 64 levels are refused. Raises Malformed or Invalid with
+    the path of the field.
     """
+    _refuse_deep(data)
     _refuse_duplicates(data)
     value: T = decode(data, kind)
     return value
@@ -56,20 +63,51 @@ def schema(kind: type) -> dict[str, Any]:
     return msgspec.json.schema(kind)
 
 
-def _refuse_duplicates(data: bytes | str) -> None:
-    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in items]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise Malformed(f"the key {key!r} stands twice", field=key)
-        return dict(items)
+def _refuse_deep(data: bytes | str) -> None:
+    text = data if isinstance(data, bytes) else data.encode(errors="surrogatepass")
+    if text.count(b"[") + text.count(b"{") <= DEEPEST:
+        return
+    level = 0
+    for mark in _MARKS.findall(text):
+        if mark in b"[{":
+            level += 1
+            if level > DEEPEST:
+                raise Malformed(f"nested deeper than {DEEPEST} levels", limit=DEEPEST)
+        elif mark in b"]}":
+            level -= 1
 
+
+def _refuse_duplicates(data: bytes | str) -> None:
     try:
-        json.loads(data, object_pairs_hook=pairs)
+        value = json.loads(data, object_pairs_hook=_pairs)
     except Malformed:
         raise
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
+    if (b"\\u" in data) if isinstance(data, bytes) else ("\\u" in data):
+        _refuse_unspeakable(value)
+
+
+def _pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for key, item in items:
+        if key in value:
+            raise Malformed(f"the key {shorten(key)!r} stands twice", field=shorten(key))
+        value[key] = item
+    return value
+
+
+def _refuse_unspeakable(value: object) -> None:
+    if isinstance(value, str):
+        if _UNSPEAKABLE.search(value):
+            raise Malformed("text must not contain NUL or half a surrogate pair", value=value)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_unspeakable(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_unspeakable(key)
+            _refuse_unspeakable(item)
 
 
 def _invalid(error: msgspec.ValidationError) -> Invalid:

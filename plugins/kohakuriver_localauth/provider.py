@@ -1,4 +1,4 @@
-"""Passwords as argon2id hashes with argon2-cffi's defaults (RFC 9106, low memory). Knows no store: the core keeps them."""
+"""Passwords as argon2id hashes with argon2-cffi's defaults (RFC 9106, low memory). The core keeps them."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -35,7 +35,7 @@ async def stream(call: Call[queries.Query, None]) -> web.StreamResponse:
 
 
 class RawConnection:
-    """The connection of a request as `host.streams.Connection`: taken from the HTTP server, which is told of its end."""
+    """A request's connection as `host.streams.Connection`: taken from the HTTP server, which is told of its end."""
 
     def __init__(self, transport: asyncio.Transport, server: asyncio.BaseProtocol) -> None:
         """Takes the transport over at once; what aiohttp still writes to it goes out as before."""

@@ -1,0 +1,130 @@
+"""Numbers for monitoring in the text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+Written by hand: a page of numbers needs no library. Names are those of dashboards and stay.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kohakuriver import __version__
+from kohakuriver.domain.nodes import NodeStatus
+from kohakuriver.host.host import Host
+from kohakuriver.store.open import FILE
+from kohakuriver.store.tasks import count_by_status
+
+Labels = Mapping[str, str]
+
+
+@dataclass(kw_only=True)
+class Family:
+    """One name with its samples."""
+
+    name: str
+    kind: str
+    help: str
+    samples: list[tuple[Labels, float]] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """The family as text."""
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} {self.kind}"
+        for labels, value in self.samples:
+            words = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+            yield f"{self.name}{{{words}}} {_number(value)}" if words else f"{self.name} {_number(value)}"
+
+
+async def measure(host: Host) -> str:
+    """Every number as of now."""
+    counts = await count_by_status(host.store.reader)
+    families = [_build(host), *_tasks(host, counts), *_nodes(host), *_gpus(host), _size(host)]
+    return "".join(f"{line}\n" for family in families for line in family.lines())
+
+
+def _build(host: Host) -> Family:
+    labels = {"version": __version__, "cluster": host.store.cluster}
+    return _gauge("kohakuriver_build_info", "Version and cluster, in labels.", [(labels, 1)])
+
+
+def _tasks(host: Host, counts: Mapping[str, int]) -> Iterable[Family]:
+    by_state: list[tuple[Labels, float]] = [
+        ({"state": state, "kind": "command"}, count) for state, count in sorted(counts.items())
+    ]
+    waiting: list[tuple[Labels, float]] = [
+        ({"reason": reason}, count) for reason, count in sorted(host.scheduler.reasons().items())
+    ]
+    yield _gauge("kohakuriver_tasks", "Tasks by state.", by_state)
+    yield _gauge("kohakuriver_tasks_pending", "Waiting tasks by the reason they wait for.", waiting)
+    yield Family(
+        name="kohakuriver_scheduler_passes_total",
+        kind="counter",
+        help="Passes of the scheduler.",
+        samples=[({}, host.scheduler.passes)],
+    )
+    yield _gauge(
+        "kohakuriver_scheduler_pass_seconds",
+        "Duration of the scheduler's last plan.",
+        [({}, host.scheduler.last_duration)],
+    )
+
+
+def _nodes(host: Host) -> Iterable[Family]:
+    now = host.clock.monotonic()
+    members = host.roster.live()
+    states = [member.status(now) for member in members]
+    up: list[tuple[Labels, float]] = [
+        ({"node": member.name}, state is NodeStatus.ONLINE) for member, state in zip(members, states, strict=True)
+    ]
+    ages: list[tuple[Labels, float]] = [
+        ({"node": member.name}, silent) for member in members if (silent := member.silent(now)) is not None
+    ]
+    by_state: list[tuple[Labels, float]] = [
+        ({"state": state.value}, states.count(state)) for state in NodeStatus if state is not NodeStatus.REVOKED
+    ]
+    yield _gauge("kohakuriver_nodes", "Nodes by state.", by_state)
+    yield _gauge("kohakuriver_node_up", "Whether the node is online.", up)
+    yield _gauge("kohakuriver_heartbeat_age_seconds", "Time since the last word of the node.", ages)
+
+
+def _gpus(host: Host) -> Iterable[Family]:
+    infos: list[tuple[Labels, float]] = []
+    holders: list[tuple[Labels, float]] = []
+    for member in host.roster.live():
+        held = host.board.reserved(member.id)
+        owners = {device: task for task, reserved in held.items() for device in reserved.devices}
+        for device in member.inventory.devices:
+            card = {"node": member.name, "Hostname": member.name, "gpu": str(device.index), "UUID": device.uuid or ""}
+            task = host.board.get(owners.get(device.id, 0))
+            infos.append(({**card, "uuid": device.uuid or "", "model": device.model}, 1))
+            user = "" if task is None else host.owners.name(task.owner)
+            holders.append(({**card, "user": user}, device.id in owners))
+    yield _gauge("kohakuriver_gpu_info", "Cards, in labels.", infos)
+    yield _gauge("kohakuriver_gpu_allocated", "Whether the card is given to a task.", holders)
+
+
+def _size(host: Host) -> Family:
+    total = 0.0
+    for name in (FILE, f"{FILE}-wal"):
+        path = Path(host.settings.data_dir) / name
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return _gauge(
+        "kohakuriver_db_size_bytes", "Size of the SQLite database; 0 where another one is used.", [({}, total)]
+    )
+
+
+def _gauge(name: str, help: str, samples: list[tuple[Labels, float]]) -> Family:
+    return Family(name=name, kind="gauge", help=help, samples=samples)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+    return str(int(value)) if value == int(value) else repr(float(value))
