@@ -2,13 +2,15 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from kohakuriver.cli.exits import UsageError
 from kohakuriver.cli.output import FORMATS
+from kohakuriver.errors import shorten
 
 PROGRAM = "kohakuriver"
+EVERYWHERE = "options of every command"
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -17,6 +19,17 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         """`prog` begins the usage line."""
         super().__init__(prog, max_help_position=32, width=help_width())
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Without the options of every command, which would hide the others."""
+        own = [action for action in actions if action.container is None or action.container.title != EVERYWHERE]
+        super().add_usage(usage, own, groups, prefix)
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +40,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
+        """Instead of printing and leaving."""
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """With the nearest word instead of a list of all, where one is near."""
+        if action.choices is None or value in action.choices:
+            return
+        from difflib import get_close_matches
+
+        known = list(map(str, action.choices))
+        near = get_close_matches(str(value), known, n=1)
+        rest = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+        raise argparse.ArgumentError(action, f"there is no {shorten(value)!r}; {rest}")
 
 
 def add_globals(parser: argparse.ArgumentParser, *, local: bool = False) -> None:
@@ -36,7 +62,7 @@ def add_globals(parser: argparse.ArgumentParser, *, local: bool = False) -> None
     `local` leaves out those that say how to reach a host.
     """
     for each in walk(parser):
-        group = each.add_argument_group("options of every command")
+        group = each.add_argument_group(EVERYWHERE)
         for flags, settings in GLOBALS[REACHING:] if local else GLOBALS:
             free = [flag for flag in flags if flag not in each._option_string_actions]  # noqa: SLF001  no public list
             if any(flag.startswith("--") for flag in free):
@@ -104,12 +130,12 @@ GLOBALS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--url",), {"metavar": "URL", "help": "both in one, https too (KOHAKURIVER_URL)"}),
     (("--token-file",), {"metavar": "FILE", "help": "file with an API token (KOHAKURIVER_TOKEN_FILE)"}),
     (("--fingerprint",), {"metavar": "HEX", "help": "SHA-256 of the host's certificate (KOHAKURIVER_FINGERPRINT)"}),
-    (("--output", "--format", "-o"), {"choices": FORMATS, "help": "how to print data (KOHAKURIVER_OUTPUT; table)"}),
+    (("--output", "--format", "-o"), {"choices": FORMATS, "metavar": "FORM", "help": f"{', '.join(FORMATS)} (KOHAKURIVER_OUTPUT)"}),
     (("--json",), {"dest": "output", "action": "store_const", "const": "json", "help": "the same as -o json"}),
     (("--quiet", "-q"), {"action": "store_true", "help": "print ids alone, one a line"}),
     (("--no-headers",), {"dest": "headers", "action": "store_false", "help": "no titles over tables and CSV"}),
     (("--columns",), {"metavar": "A,B", "type": names, "help": "which fields tables and CSV show"}),
-    (("--color",), {"choices": ("auto", "always", "never"), "help": "colours in tables (NO_COLOR)"}),
+    (("--color",), {"choices": ("auto", "always", "never"), "metavar": "WHEN", "help": "auto, always or never (NO_COLOR)"}),
 )
 #: how many of them say how to reach a host
 REACHING = 5

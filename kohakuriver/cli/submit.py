@@ -45,8 +45,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command and args.script is None:
         raise UsageError(
-            "there is no command; it stands after two dashes: kohakuriver task submit -c 2 -- python train.py",
-            field="CMD",
+            "there is no command; it stands after two dashes: kohakuriver task submit -c 2 -- python train.py"
         )
     body: dict[str, Any] = {"command": command, "cores": _number(args.cores, "--cores", 0, 65_536)}
     backend, container = _place(args)

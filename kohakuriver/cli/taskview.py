@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kohakuriver.cli.connect import connect
-from kohakuriver.cli.exits import OK, UsageError, exit_code
+from kohakuriver.cli.exits import OK, exit_code
 from kohakuriver.cli.output import Column, Output
 from kohakuriver.cli.paging import print_list
 from kohakuriver.cli.shown import command, ended, moment, of, reason, seconds, size, status
@@ -105,12 +105,6 @@ def _wish(args: argparse.Namespace) -> dict[str, Any]:
         from kohakuriver.domain.units import parse_duration
 
         return {"grace": parse_duration(args.grace, field="--grace")}
-    if args.verb == "lose" and not args.reason:
-        raise UsageError(
-            "say why, it is kept in the task's history: --reason 'node burnt down'",
-            field="--reason",
-            limit="some words",
-        )
-    if args.verb in {"reject", "lose"}:
+    if args.verb in {"reject", "lose"} and args.reason:
         return {"reason": args.reason}
     return {}

@@ -88,7 +88,7 @@ class OutputReader:
             self._patience.worked()
             if dropped:
                 self._patience.tell(f"{part.stream}: at least {dropped} bytes before offset {self.offset} were dropped")
-            for data in _pieces(response, f"the output of task {self.task} broke off at offset"):
+            for data in _pieces(response, lambda: f"the output of task {self.task} broke off at offset {self.offset}"):
                 self._write(data)
                 self.offset += len(data)
 
@@ -100,7 +100,7 @@ def last_lines(client: Client, task: str, part: Part, lines: int) -> tuple[bytes
         path = _output_path(task, part._replace(offset=None, tail=size), follow=False)
         with client.stream(path, accept=BYTES, timeout=client.timeout) as response:
             first, _dropped = _offsets(response)
-            data = b"".join(_pieces(response, f"the output of task {task} broke off after offset {first}"))
+            data = b"".join(_pieces(response, lambda: f"the last lines of task {task} broke off"))
         kept = data.split(b"\n")
         ending = [b""] if kept[-1] == b"" else []
         kept = kept[:-1] if ending else kept
@@ -157,7 +157,7 @@ def changes(client: Client, patience: Patience) -> Iterator[dict[str, Any]]:
             patience.failed(Unreachable("the stream of changes ended"))
 
 
-def _pieces(response: HTTPResponse, broken: str) -> Iterator[bytes]:
+def _pieces(response: HTTPResponse, broken: Callable[[], str]) -> Iterator[bytes]:
     """The body as it comes. Raises TimeoutError in silence, Unreachable with this sentence when it breaks off."""
     while True:
         try:
@@ -165,10 +165,10 @@ def _pieces(response: HTTPResponse, broken: str) -> Iterator[bytes]:
         except TimeoutError:
             raise
         except BROKEN:
-            raise Unreachable(broken) from None
+            raise Unreachable(broken()) from None
         if not data:
             if response.length:
-                raise Unreachable(broken)
+                raise Unreachable(broken())
             return
         yield data
 

@@ -89,6 +89,10 @@ class Client:
             self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        """A client that nobody holds any more leaves no open connection."""
+        self.close()
+
     def _once(self, method: str, path: str, data: bytes | None, headers: dict[str, str], timeout: float | None) -> Any:
         connection = self._connection = self._connection or self._open(self.timeout)
         if connection.sock is not None:

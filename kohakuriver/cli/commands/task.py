@@ -8,7 +8,6 @@ from kohakuriver.cli.shown import TASKS, TASKS_COMPACT
 from kohakuriver.wire import urls
 
 HELP = "submit tasks, look at them, end them"
-DEFAULT_REASON = {"reject": "no reason was given"}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +105,7 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             parser.add_argument("--grace", metavar="TIME", help="between SIGTERM and SIGKILL, such as 30s")
         if verb in {"reject", "lose"}:
             parser.add_argument(
-                "--reason", metavar="WORDS", default=DEFAULT_REASON.get(verb), help="why, for its owner"
+                "--reason", metavar="WORDS", help="why, for its owner"
             )
 
 
