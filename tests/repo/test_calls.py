@@ -53,8 +53,15 @@ def test_programs_are_started_by_one_module(trees: Trees) -> None:
 
 
 def test_only_the_loader_reads_the_environment(trees: Trees) -> None:
-    """Settings come in by config/load.py; the client's own few variables by client/ and cli/."""
-    readers = ("kohakuriver/config/", "kohakuriver/client/", "kohakuriver/cli/", "kohakuriver/testing/", "plugins/")
+    """Settings come in by config/load.py; the client's own few variables by client/ and cli/; systemd's by serve.py."""
+    readers = (
+        "kohakuriver/serve.py",
+        "kohakuriver/config/",
+        "kohakuriver/client/",
+        "kohakuriver/cli/",
+        "kohakuriver/testing/",
+        "plugins/",
+    )
     found = [
         f"{name}:{node.lineno}"
         for name, tree in trees.items()
