@@ -59,6 +59,12 @@ class Hands:
             if not future.done():
                 future.set_result(None)
 
+    async def pass_time(self, seconds):
+        """Second by second, so that the link's pings are answered in between."""
+        for _ in range(seconds):
+            self.advance(1)
+            await asyncio.sleep(0.003)
+
 
 class CountingWorld(World):
     """Remembers every start, as a log that the runner never reads."""

@@ -77,6 +77,7 @@ async def test_more_than_the_journal_has_room_for_is_refused_for_now_with_number
     await lab.start()
     await peer.assign("7.1", "sleep", reserved=WireReserved(cpu_milli=3000))
     await peer.assign("8.1", "sleep", reserved=WireReserved(cpu_milli=2000))
+    await peer.report("7.1", "started")
     assert (await peer.report("8.1", "refused_for_now")).reason == "cores: 2 asked for, 1 of 4 free"
     lab.world.end("7.1")
     await lab.gone("7.1")
@@ -116,11 +117,7 @@ async def test_three_crashes_give_one_attempt_up_and_the_runner_lives_on(lab, pe
     lab.kind = Crashes
     await lab.start()
     await peer.assign("7.1", "sleep")
-    for _ in range(400):
-        if "start_failed" in peer.words("7.1"):
-            break
-        lab.hands.advance(1)
-        await asyncio.sleep(0.005)
+    await lab.hands.pass_time(10)
     report = await peer.report("7.1", "start_failed")
     assert "3 crashes" in report.reason
     assert "a bug in the plugin" in report.reason
@@ -199,11 +196,11 @@ async def test_pause_and_resume_are_reported_and_not_counted_as_running(lab, pee
     await lab.start()
     await peer.assign("7.1", "sleep")
     await peer.report("7.1", "started")
-    lab.hands.advance(10)
+    await lab.hands.pass_time(10)
     await peer.wish("7.1", "paused", 1)
     await peer.report("7.1", "paused")
     assert lab.world.bodies["7.1"].phase == "paused"
-    lab.hands.advance(100)
+    await lab.hands.pass_time(100)
     await peer.wish("7.1", "run", 2)
     await peer.report("7.1", "resumed")
     assert lab.world.bodies["7.1"].phase == "running"
@@ -254,16 +251,14 @@ async def test_the_time_limit_ends_it(lab, peer):
     await peer.report("7.1", "started")
     while lab.entries["7.1"].phase != "running":
         await asyncio.sleep(0.005)
-    lab.hands.advance(29)
+    await lab.hands.pass_time(29)
     await peer.wish("7.1", "paused", 1)
     await peer.report("7.1", "paused")
-    lab.hands.advance(1000)
+    await lab.hands.pass_time(100)
     await peer.wish("7.1", "run", 2)
     await peer.report("7.1", "resumed")
     assert "limit_reached" not in peer.words("7.1")
-    for _ in range(40):
-        lab.hands.advance(1)
-        await asyncio.sleep(0.005)
+    await lab.hands.pass_time(40)
     report = await peer.report("7.1", "exited")
     assert report.signalled == "timed_out"
     assert "limit_reached" in peer.words("7.1")
