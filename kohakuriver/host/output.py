@@ -100,7 +100,7 @@ async def _audit(host: Host, actor: Actor, task: Task) -> None:
 
 @dataclass(kw_only=True)
 class Source:
-    """One stream of one attempt."""
+    """One stream of one attempt. Generation 0 stands for the first one that there will be."""
 
     host: Host
     task: int
@@ -139,12 +139,13 @@ class Source:
         """What there is and what comes, until the attempt is over. A node that goes away is waited for."""
         with self.host.changes.subscribe() as changes:
             while True:
+                task = await self.host.ledger.find(self.task)
+                self.generation = self.generation or task.generation
                 stored = await load_output(self.host.store.reader, self.attempt, self.stream)
                 if stored is not None:
                     async for chunk in self._stored(stored, offset):
                         yield chunk
                     return
-                task = await self.host.ledger.find(self.task)
                 if task.status is Status.LOST or (task.final and not self._at_node(task)):
                     return
                 if self._at_node(task):
