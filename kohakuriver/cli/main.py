@@ -76,15 +76,15 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
-def noun_parser(noun: str) -> Parser:
-    """The grammar of one noun, the options of every command included. Loads its module.
+def noun_parser(noun: str, words: Sequence[str] | None = None) -> Parser:
+    """The grammar of one noun, with `words` as much of it as they can lead to. Loads its module.
 
     A module of commands has HELP, `add(parser)`, and LOCAL = True when it never speaks to a host.
     """
     module = import_module(f"kohakuriver.cli.commands.{NOUNS[noun][0]}")
     parser = Parser(prog=f"{PROGRAM} {noun}", description=module.HELP)
     module.add(parser)
-    add_globals(parser, local=getattr(module, "LOCAL", False))
+    add_globals(parser, local=getattr(module, "LOCAL", False), words=words)
     return parser
 
 
@@ -107,7 +107,7 @@ def _run(argv: list[str], args: argparse.Namespace, out: Output) -> int:
     if noun not in NOUNS:
         raise _unknown(noun)
     try:
-        noun_parser(noun).parse_args([*before, *after], args)
+        noun_parser(noun, after).parse_args([*before, *after], args)
     except SystemExit as done:  # argparse ends so after printing help
         return int(done.code or 0)
     out.style = _style(with_defaults(args))

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable
+from functools import cache
 from typing import Any, NoReturn
 
 from kohakuriver.cli.exits import UsageError
@@ -28,7 +29,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         prefix: str | None = None,
     ) -> None:
         """Without the options of every command, which would hide the others."""
-        own = [action for action in actions if action.container is None or action.container.title != EVERYWHERE]
+        own = [each for each in actions if each.dest not in DEFAULTS or each.default is not argparse.SUPPRESS]
         super().add_usage(usage, own, groups, prefix)
 
 
@@ -43,7 +44,6 @@ class Parser(argparse.ArgumentParser):
         """Instead of printing and leaving."""
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
-
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """With the nearest word instead of a list of all, where one is near."""
         if action.choices is None or value in action.choices:
@@ -56,35 +56,35 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, f"there is no {shorten(value)!r}; {rest}")
 
 
-def add_globals(parser: argparse.ArgumentParser, *, local: bool = False) -> None:
-    """Give the parser and all below it the options of every command, except where a command has its own.
+def add_globals(parser: argparse.ArgumentParser, *, local: bool = False, words: Container[str] | None = None) -> None:
+    """Give the parser and those below it the options of every command, except where a command has its own.
 
-    `local` leaves out those that say how to reach a host.
+    `local` leaves out those that say how to reach a host. With `words` of a command line only the parsers that they
+    can lead to are served: argparse takes a tenth of a millisecond for each option.
     """
-    for each in walk(parser):
-        group = each.add_argument_group(EVERYWHERE)
-        for flags, settings in GLOBALS[REACHING:] if local else GLOBALS:
-            free = [flag for flag in flags if flag not in each._option_string_actions]  # noqa: SLF001  no public list
-            if any(flag.startswith("--") for flag in free):
-                group.add_argument(*free, default=argparse.SUPPRESS, **settings)
-
-
-def walk(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parser and every parser below it."""
-    yield parser
-    for below in children(parser).values():
-        yield from walk(below)
+    group = parser.add_argument_group(EVERYWHERE)
+    for flags, settings in GLOBALS[REACHING:] if local else GLOBALS:
+        free = [flag for flag in flags if flag not in parser._option_string_actions]  # noqa: SLF001  no public list
+        if any(flag.startswith("--") for flag in free):
+            group.add_argument(*free, default=argparse.SUPPRESS, **settings)
+    for below, spellings in verbs(parser):
+        if words is None or any(name in words for name in spellings):
+            add_globals(below, local=local, words=words)
 
 
 def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The verbs of a parser, each once under its first name."""
-    found: dict[str, argparse.ArgumentParser] = {}
+    return {spellings[0]: below for below, spellings in verbs(parser)}
+
+
+def verbs(parser: argparse.ArgumentParser) -> list[tuple[argparse.ArgumentParser, list[str]]]:
+    """Each parser below this one with its names."""
+    found: dict[int, tuple[argparse.ArgumentParser, list[str]]] = {}
     for action in parser._actions:  # noqa: SLF001  argparse has no public way to look at its tree
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  as above
             for name, below in action.choices.items():
-                if below not in found.values():
-                    found[name] = below
-    return found
+                found.setdefault(id(below), (below, []))[1].append(name)
+    return list(found.values())
 
 
 def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
@@ -95,8 +95,9 @@ def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
+@cache
 def help_width() -> int:
-    """Columns for help: COLUMNS, else those of the terminal, within 40 to 120."""
+    """Columns for help: COLUMNS, else those of the terminal, within 40 to 120. Looked up once."""
     text = os.environ.get("COLUMNS", "")
     if text.isdecimal() and int(text[:6]):
         return max(40, min(120, int(text[:6]) - 2))
@@ -130,12 +131,18 @@ GLOBALS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--url",), {"metavar": "URL", "help": "both in one, https too (KOHAKURIVER_URL)"}),
     (("--token-file",), {"metavar": "FILE", "help": "file with an API token (KOHAKURIVER_TOKEN_FILE)"}),
     (("--fingerprint",), {"metavar": "HEX", "help": "SHA-256 of the host's certificate (KOHAKURIVER_FINGERPRINT)"}),
-    (("--output", "--format", "-o"), {"choices": FORMATS, "metavar": "FORM", "help": f"{', '.join(FORMATS)} (KOHAKURIVER_OUTPUT)"}),
+    (
+        ("--output", "--format", "-o"),
+        {"choices": FORMATS, "metavar": "FORM", "help": f"{', '.join(FORMATS)} (KOHAKURIVER_OUTPUT)"},
+    ),
     (("--json",), {"dest": "output", "action": "store_const", "const": "json", "help": "the same as -o json"}),
     (("--quiet", "-q"), {"action": "store_true", "help": "print ids alone, one a line"}),
     (("--no-headers",), {"dest": "headers", "action": "store_false", "help": "no titles over tables and CSV"}),
     (("--columns",), {"metavar": "A,B", "type": names, "help": "which fields tables and CSV show"}),
-    (("--color",), {"choices": ("auto", "always", "never"), "metavar": "WHEN", "help": "auto, always or never (NO_COLOR)"}),
+    (
+        ("--color",),
+        {"choices": ("auto", "always", "never"), "metavar": "WHEN", "help": "auto, always or never (NO_COLOR)"},
+    ),
 )
 #: how many of them say how to reach a host
 REACHING = 5

@@ -1,10 +1,8 @@
 """The blocking HTTP client of the commands: one keep-alive connection, answers into values or errors of ours."""
 
-import http.client
 import json
 import os
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +10,8 @@ from urllib.parse import urlsplit
 
 from kohakuriver import __version__
 from kohakuriver.client.place import Place
+from kohakuriver.client.plain import http
 from kohakuriver.client.problems import problem_error
-from kohakuriver.client.tls import check_pin, look_at, make_context
 from kohakuriver.errors import KohakuRiverError, NotSignedIn, TooLarge, Unreachable
 
 TIMEOUT = 30.0
@@ -117,29 +115,14 @@ class Client:
             plain = socket.create_connection((name, port), timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sock = self._wrap(plain, name) if secure else plain
-        except ssl.SSLCertVerificationError as error:
-            raise self._unknown_certificate(name, port, error) from None
-        except ssl.SSLError as error:
-            raise self._unreachable(f"TLS with it failed ({error.reason or error}); does it speak https?") from None
         except OSError as error:
             raise self._unreachable(_reason(error)) from None
         return connection
 
-    def _wrap(self, plain: socket.socket, name: str) -> ssl.SSLSocket:
-        pin = self.place.fingerprint
-        try:
-            context = make_context(pinned=pin is not None, ca_file=self.place.ca_file)
-            wrapped = context.wrap_socket(plain, server_hostname=name)
-        except BaseException:
-            plain.close()
-            raise
-        if pin is not None:
-            try:
-                check_pin(wrapped, pin)
-            except Unreachable:
-                wrapped.close()
-                raise
-        return wrapped
+    def _wrap(self, plain: socket.socket, name: str) -> socket.socket:
+        from kohakuriver.client.tls import wrap  # noqa: PLC0415  10 ms that a command pays only for https
+
+        return wrap(plain, name, self.place)
 
     def _ask(
         self,
@@ -198,19 +181,6 @@ class Client:
         if self.place.token:
             headers["Authorization"] = f"Bearer {self.place.token}"
         return headers
-
-    def _unknown_certificate(self, name: str, port: int, error: ssl.SSLCertVerificationError) -> Unreachable:
-        try:
-            shown = look_at(name, port, timeout=self.timeout)
-        except OSError:
-            shown = "unknown"
-        return Unreachable(
-            f"the certificate of {self.place.url} is not known here ({error.verify_message}); "
-            f"compare its SHA-256 fingerprint with the administrator's, then: "
-            f"kohakuriver auth login --url {self.place.url} --fingerprint {shown}",
-            field="fingerprint",
-            value=shown,
-        )
 
     def _unreachable(self, why: str) -> Unreachable:
         return Unreachable(self._sentence(why))

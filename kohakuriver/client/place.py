@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from kohakuriver.client.secretfile import ignore, read_record, read_secret, write_record
-from kohakuriver.client.tls import parse_fingerprint
 from kohakuriver.errors import ConfigError, Invalid
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+DIGITS = 64
 
 
 class Wishes(NamedTuple):
@@ -117,6 +117,19 @@ def clean_url(url: str, source: str = "--url") -> str:
         )
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{name}" + (f":{port}" if port is not None else "")
+
+
+def parse_fingerprint(text: str) -> str:
+    """64 hex digits in lower case. Takes colons, spaces and a leading `sha256:`. Raises Invalid."""
+    digits = text.strip().lower().removeprefix("sha256").replace(":", "").replace(" ", "").removeprefix("=")
+    if len(digits) != DIGITS or set(digits) - set("0123456789abcdef"):
+        raise Invalid(
+            "this is not a SHA-256 fingerprint",
+            field="fingerprint",
+            value=text,
+            limit=f"{DIGITS} hex digits, with or without colons",
+        )
+    return digits
 
 
 def same_place(one: str | None, other: str | None) -> bool:

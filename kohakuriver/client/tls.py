@@ -5,22 +5,35 @@ import hmac
 import socket
 import ssl
 
-from kohakuriver.errors import ConfigError, Invalid, Unreachable
+from kohakuriver.client.place import Place
+from kohakuriver.errors import ConfigError, Unreachable
 
-DIGITS = 64
+#: seconds to wait for the certificate of a host that is not known
+LOOK = 10.0
 
 
-def parse_fingerprint(text: str) -> str:
-    """64 hex digits in lower case. Takes colons, spaces and a leading `sha256:`. Raises Invalid."""
-    digits = text.strip().lower().removeprefix("sha256").replace(":", "").replace(" ", "").removeprefix("=")
-    if len(digits) != DIGITS or set(digits) - set("0123456789abcdef"):
-        raise Invalid(
-            "this is not a SHA-256 fingerprint",
-            field="fingerprint",
-            value=text,
-            limit=f"{DIGITS} hex digits, with or without colons",
-        )
-    return digits
+def wrap(plain: socket.socket, name: str, place: Place) -> ssl.SSLSocket:
+    """The connection under TLS, the other side known. Takes `plain` over, and closes it on failure.
+
+    Raises Unreachable with the next step, or OSError.
+    """
+    pin = place.fingerprint
+    try:
+        context = make_context(pinned=pin is not None, ca_file=place.ca_file)
+        address = plain.getpeername()[:2]
+    except (ConfigError, OSError):
+        plain.close()
+        raise
+    try:
+        wrapped = context.wrap_socket(plain, server_hostname=name)
+    except ssl.SSLCertVerificationError as error:
+        raise _unknown(address, place, error) from None
+    except ssl.SSLError as error:
+        why = error.reason or error
+        raise Unreachable(f"TLS with {place.url} ({place.source}) failed ({why}); does it speak https?") from None
+    if pin is not None:
+        check_pin(wrapped, pin)
+    return wrapped
 
 
 def make_context(*, pinned: bool, ca_file: str | None) -> ssl.SSLContext:
@@ -42,9 +55,10 @@ def fingerprint_of(wrapped: ssl.SSLSocket) -> str:
 
 
 def check_pin(wrapped: ssl.SSLSocket, pinned: str) -> None:
-    """Raises Unreachable when the other side is not the one whose fingerprint is known."""
+    """Raises Unreachable, and hangs up, when the other side is not the one whose fingerprint is known."""
     shown = fingerprint_of(wrapped)
     if not hmac.compare_digest(shown, pinned):
+        wrapped.close()
         raise Unreachable(
             "the host shows another certificate than the known one: either it was renewed, or somebody stands between; "
             "compare with its administrator, then: kohakuriver auth login --fingerprint NEW",
@@ -63,3 +77,17 @@ def look_at(host: str, port: int, *, timeout: float) -> str:
         name = host if any(c.isalpha() for c in host) else None
         with make_context(pinned=True, ca_file=None).wrap_socket(plain, server_hostname=name) as wrapped:
             return fingerprint_of(wrapped)
+
+
+def _unknown(address: tuple[str, int], place: Place, error: ssl.SSLCertVerificationError) -> Unreachable:
+    try:
+        shown = look_at(*address, timeout=LOOK)
+    except OSError:
+        shown = "unknown"
+    return Unreachable(
+        f"the certificate of {place.url} is not known here ({error.verify_message}); "
+        f"compare its SHA-256 fingerprint with the administrator's, then: "
+        f"kohakuriver auth login --url {place.url} --fingerprint {shown}",
+        field="fingerprint",
+        value=shown,
+    )
