@@ -43,6 +43,7 @@ class ProcessBackend(Backend, CanPause):
         except msgspec.ValidationError as error:
             raise PluginError(f"settings of the process backend: {error}") from None
         self._ctx = ctx
+        self._limits: limits.Limits
         self._trouble: list[str] = []
         self._adrift = adrift.Adrift(ctx)
         try:
@@ -61,7 +62,7 @@ class ProcessBackend(Backend, CanPause):
         self._client = Client(ctx.state, ctx.boot, ctx.run, self._settings.idle_seconds, prefix)
 
     async def close(self) -> None:
-        self._client.close()
+        await self._client.close()
 
     async def probe(self) -> Probe:
         trouble = list(self._trouble)
@@ -171,9 +172,9 @@ class ProcessBackend(Backend, CanPause):
 
     def _means(self) -> limits.Limits:
         """The means of limiting; on a systemd machine it is known once the shepherd has been met."""
-        tree = self._client.hello.get("tree")
-        if isinstance(self._limits, systemd.Systemd) and tree:
-            return systemd.below(tree, self._client.hello["controllers"])
+        hello = self._client.hello
+        if isinstance(self._limits, systemd.Systemd) and "tree" in hello:
+            return systemd.below(hello["tree"], hello["controllers"])
         return self._limits
 
     def _handle(self, record: lost.Record) -> Handle:

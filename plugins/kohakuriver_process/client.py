@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 SOCKET = "shepherd.sock"
 START_SECONDS = 15.0
 HELLO_SECONDS = 5.0
+LEAVE_SECONDS = 1.0
 TRIES = 3
 BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from kohakuriver_process.shepherd.main import main; main()"
 
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.Event()
         self._unpacker = Unpacker()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
@@ -52,6 +55,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.gone.set()
         futures: list[asyncio.Future[Any]] = [self.hello, *self._waiting.values()]
         for future in futures:
             if not future.done():
@@ -120,10 +124,18 @@ class Client:
         connection = await self._ready()
         return await connection.ask(op, fields)
 
-    def close(self) -> None:
-        """Leaves the shepherd alone; it and its workloads go on."""
-        if self._connection is not None:
-            self._connection.close()
+    async def close(self) -> None:
+        """Leaves the shepherd alone; it and its workloads go on. One that has none is asked to go as well."""
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(ConnectionGone, PluginError, TimeoutError, ProcessLookupError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                answer, _ = await connection.ask("list", {})
+                if not answer["bodies"]:
+                    os.kill(self.hello["pid"], signal.SIGTERM)
+                    await connection.gone.wait()
+        connection.close()
 
     async def _ready(self) -> Connection:
         if self._connection is not None and self._connection.open:
