@@ -41,10 +41,11 @@ async def run_command(
     try:
         async with asyncio.timeout(limit):
             return await _talk(process, input, most)
-    except TimeoutError:
-        raise TimeoutError(f"{argv[0]} did not end within {limit:g} s") from None
-    finally:
-        await _bury(process)
+    except BaseException as error:  # whatever it is, cancelling too, is raised again once the group is dead
+        await asyncio.shield(_bury(process))
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"{argv[0]} did not end within {limit:g} s") from None
+        raise
 
 
 async def _talk(process: asyncio.subprocess.Process, data: bytes, most: int) -> Done:
@@ -80,11 +81,11 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def _bury(process: asyncio.subprocess.Process) -> None:
-    """Kills what is left of the process group. SIGKILL cannot be refused, so the wait is short."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
-        transport.close()
+    """Kills what is left of the process group and waits for it; our ends of the pipes are closed first, for
+    asyncio takes a process for running while a pipe is full.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001 -- no other way
+    transport.close()
+    await process.wait()

@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kohakuriver_process import means
+from kohakuriver_process.backend import ProcessBackend
+from kohakuriver_process.limits import Unavailable
+from kohakuriver_process.shepherd import tree
+
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Device, Grant, Image, Job, Mount, Net
 from kohakuriver.net.process import run_command
 from kohakuriver.testing.contracts.kit import BackendKit
-from kohakuriver_process import means
-from kohakuriver_process.backend import ProcessBackend
-from kohakuriver_process.limits import Unavailable
-from kohakuriver_process.shepherd import tree
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from kohakuriver.errors import PluginError
@@ -86,8 +87,6 @@ class BackendContract:
             await backend.create(job)
 
     async def test_handle_is_small_and_plain(self, backend: Backend, kit: BackendKit) -> None:
-        import msgspec
-
         job = kit.job(kit.programs.sleep(), secrets={"TOKEN": "hunter2"})
         handle = await backend.create(job)
         text = msgspec.json.encode(handle.data)

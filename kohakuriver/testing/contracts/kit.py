@@ -94,7 +94,7 @@ class BackendKit(ABC):
         """What remove() left, as words."""
         return [str(path) for path in job.directory.rglob("*")] + self.traces(handle)
 
-    def traces(self, handle: Handle) -> list[str]:  # noqa: ARG002
+    def traces(self, handle: Handle) -> list[str]:
         """Anything of the body outside the job's directory."""
         return []
 

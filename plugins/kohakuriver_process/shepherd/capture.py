@@ -22,7 +22,7 @@ class Capture:
         self._path = os.path.join(directory, name)
         self._memory: bytearray | None = bytearray()
         self._files: dict[str, int] = {}
-        #: [begin, end) of what could not be written, in order
+        #: [begin, end) of what could not be written, in order; none lies in head and tail at once
         self._holes: list[tuple[int, int]] = []
 
     def add(self, data: bytes) -> None:
@@ -44,8 +44,11 @@ class Capture:
     @property
     def dropped(self) -> int:
         """Bytes that went by and are not kept."""
-        middle = max(0, self.total - self._tail - self._head)
-        return middle + sum(end - max(begin, self._floor()) for begin, end in self._holes if end > self._floor())
+        head = min(self._head, self.total)
+        floor = self._floor()
+        kept = ((0, head), (floor, self.total))
+        holes = sum(max(0, min(end, last) - max(begin, first)) for begin, end in self._holes for first, last in kept)
+        return max(0, floor - self._head if self.total > self._head else 0) + holes
 
     def read(self, offset: int, most: int) -> tuple[int, bytes]:
         """Bytes at the first kept offset that is not below `offset`, and that offset; empty at the end."""
@@ -123,7 +126,7 @@ class Capture:
 
     def _hole(self, begin: int, end: int) -> None:
         self._holes = [hole for hole in self._holes if hole[1] <= self._head or hole[1] > self._floor()]
-        if self._holes and self._holes[-1][1] == begin:
+        if self._holes and self._holes[-1][1] == begin != self._head:
             begin = self._holes.pop()[0]
         self._holes.append((begin, end))
 

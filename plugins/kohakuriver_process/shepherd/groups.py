@@ -4,7 +4,7 @@ Making, entering, freezing, killing and removing; which limits they carry is dec
 """
 
 # plain names: pathlib would cost the shepherd its quick start
-# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH118, PTH123
+# ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH123
 
 import os
 import signal
