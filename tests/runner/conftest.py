@@ -287,6 +287,19 @@ class Lab:
             self.task.result()
         assert self.peer.live.is_set()
 
+    async def dialled(self, count):
+        """Lets time pass until the host was greeted so often."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.peer.hellos) < count:
+                await self.hands.pass_time(1)
+
+    async def relink(self):
+        """Cuts the link and waits until it is live again."""
+        count = len(self.peer.hellos) + 1
+        await self.peer.drop()
+        await self.dialled(count)
+        await self.until_live()
+
     async def die(self):
         """The runner is gone, as far as its coroutines can tell: nothing runs after the line it stood on."""
         self.peer.live.clear()

@@ -49,9 +49,7 @@ async def test_reports_that_were_not_acknowledged_come_again_in_order(lab, peer)
     await peer.report("7.1", "exited")
     first = [message.seq for message in peer.received if isinstance(message, Report)]
     before = len(peer.received)
-    await peer.drop()
-    await lab.hands.pass_time(1)
-    await lab.until_live()
+    await lab.relink()
     await peer.until(lambda: len([m for m in peer.received[before:] if isinstance(m, Report)]) == len(first))
     again = [message.seq for message in peer.received[before:] if isinstance(message, Report)]
     assert again == first == sorted(first)
@@ -79,9 +77,7 @@ async def test_what_the_host_committed_without_an_ack_is_not_sent_again(lab, pee
     last = await peer.report("7.1", "exited")
     peer.acknowledged[peer.hellos[-1].epoch] = last.seq
     before = len(peer.received)
-    await peer.drop()
-    await lab.hands.pass_time(1)
-    await lab.until_live()
+    await lab.relink()
     await lab.gone("7.1")
     assert not [message for message in peer.received[before:] if isinstance(message, Report)]
 
@@ -93,8 +89,7 @@ async def test_an_older_copy_of_the_journal_begins_a_new_epoch(lab, peer):
     peer.acknowledged[epoch] = 500
     await lab.start(live=False)
     await peer.until(lambda: len(peer.hellos) == 2)
-    while len(peer.hellos) < 3:
-        await lab.hands.pass_time(1)
+    await lab.dialled(3)
     await lab.until_live()
     assert peer.hellos[2].epoch > epoch
     await peer.assign("7.1", "say", "", "", "0")
@@ -107,9 +102,7 @@ async def test_an_acknowledgement_of_what_was_never_sent_ends_the_session_and_lo
     await peer.assign("7.1", "sleep")
     await peer.report("7.1", "started")
     await peer.send(Ack(seq=9999))
-    await peer.until(lambda: len(peer.hellos) == 1)
-    while len(peer.hellos) < 2:
-        await lab.hands.pass_time(1)
+    await lab.dialled(2)
     await lab.until_live()
     assert len(lab.runner.journal.outbox) == 2
 
@@ -121,8 +114,7 @@ async def test_a_host_of_another_cluster_is_not_obeyed(lab, peer):
     peer.assigned["7.1"] = await peer_assignment(peer)
     await lab.start(live=False)
     await peer.until(lambda: len(peer.hellos) == 2)
-    await lab.hands.pass_time(70)
-    await peer.until(lambda: len(peer.hellos) >= 3)
+    await lab.dialled(3)
     assert len(peer.inventories) == 1
     assert not lab.world.bodies
 
@@ -150,8 +142,7 @@ async def test_a_final_refusal_stops_the_dialing_and_touches_nothing(lab, peer):
     await peer.report("7.1", "started")
     peer.on_hello = lambda _: Refused(code="revoked", reason="revoked by an operator", final=True)
     await peer.drop()
-    while len(peer.hellos) < 2:
-        await lab.hands.pass_time(1)
+    await lab.dialled(2)
     await lab.hands.pass_time(100)
     assert len(peer.hellos) == 2
     assert lab.world.bodies["7.1"].phase == "running"
@@ -163,8 +154,7 @@ async def test_a_superseded_session_waits_before_it_dials_again(lab, peer):
     await peer.send(Refused(code="superseded", reason="a newer session of this node"))
     await lab.hands.pass_time(10)
     assert len(peer.hellos) == 1
-    await lab.hands.pass_time(10)
-    await peer.until(lambda: len(peer.hellos) == 2)
+    await lab.dialled(2)
 
 
 async def test_a_busy_host_is_asked_again_after_the_time_it_names(lab, peer):
@@ -184,8 +174,7 @@ async def test_an_unknown_credential_is_tried_once_a_minute(lab, peer):
     await peer.until(lambda: len(peer.hellos) == 1)
     await lab.hands.pass_time(55)
     assert len(peer.hellos) == 1
-    await lab.hands.pass_time(10)
-    await peer.until(lambda: len(peer.hellos) == 2)
+    await lab.dialled(2)
 
 
 async def test_an_unknown_message_is_answered_and_the_session_goes_on(lab, peer):
@@ -226,8 +215,7 @@ async def test_a_hundred_unreadable_messages_end_the_session(lab, peer):
     await lab.start()
     for _ in range(100):
         await peer.socket.send_str("{nonsense")
-    while len(peer.hellos) < 2:
-        await lab.hands.pass_time(1)
+    await lab.dialled(2)
 
 
 async def test_orders_before_the_welcome_are_not_obeyed(lab, peer):
@@ -236,16 +224,14 @@ async def test_orders_before_the_welcome_are_not_obeyed(lab, peer):
     peer.on_hello = lambda _: assignment
     await lab.start(live=False)
     await peer.until(lambda: len(peer.hellos) == 1)
-    await lab.hands.pass_time(3)
-    await peer.until(lambda: len(peer.hellos) >= 2)
+    await lab.dialled(2)
     assert not lab.world.bodies
 
 
 async def test_a_silent_host_is_given_up_after_fifteen_seconds(lab, peer):
     await lab.start()
     lab.hands.advance(16)
-    await lab.hands.pass_time(6)
-    await peer.until(lambda: len(peer.hellos) >= 2)
+    await lab.dialled(2)
 
 
 async def test_a_dial_for_what_is_not_held_is_answered(lab, peer):
@@ -263,9 +249,7 @@ async def test_the_inventory_is_paged(lab, peer, monkeypatch):
         await peer.assign(f"{number}.1", "sleep")
     for number in range(5):
         await peer.report(f"{number}.1", "started")
-    await peer.drop()
-    await lab.hands.pass_time(1)
-    await lab.until_live()
+    await lab.relink()
     assert [len(page.held) for page in peer.inventories[-3:]] == [2, 2, 1]
     assert [page.last for page in peer.inventories[-3:]] == [False, False, True]
 
@@ -287,8 +271,7 @@ async def test_the_welcome_of_the_first_host_is_kept(lab, peer):
 async def test_a_host_that_welcomes_twice_is_left(lab, peer):
     await lab.start()
     await peer.send(Welcome(cluster="cluster-1", incarnation=1, session="x", node="n1"))
-    await lab.hands.pass_time(2)
-    await peer.until(lambda: len(peer.hellos) >= 2)
+    await lab.dialled(2)
 
 
 async def test_the_link_is_there_again_soon_after_it_was_lost(lab, peer):
