@@ -51,8 +51,8 @@ class ProcessBackend(Backend, CanPause):
         except PluginError as error:
             self._me = orders.person(None)
             self._trouble.append(error.message)
-        if self._settings.enabled is False:
-            self._trouble.append("plain processes are off on this node; set enabled = true to allow them")
+        if not self._settings.enabled:
+            self._trouble.append("plain processes are off on this node; to allow them: plugins.process.enabled = true")
         try:
             self._limits, self._reasons = await ctx.in_thread(limits.choose, self._settings.limits, means.FINDERS)
         except limits.Unavailable as error:

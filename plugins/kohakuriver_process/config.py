@@ -9,10 +9,10 @@ Bytes = Annotated[int, msgspec.Meta(ge=4096)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The section `[runner.plugins.process]`."""
+    """The section `[plugins.process]`."""
 
-    #: whether tasks may run as plain processes; unset: on in the all-in-one lab, off on a cluster's runner
-    enabled: bool | None = None
+    #: whether tasks may run as plain processes, which are no sandbox; the all-in-one lab turns it on
+    enabled: bool = False
     #: user name or number that tasks run as; needs a runner that is root
     run_as: str | int | None = None
     limits: Mode = "auto"

@@ -41,7 +41,7 @@ class ProcessKit(BackendKit):
         super().__init__(directory)
         self.state = directory / "state"
         self.state.mkdir(mode=0o700)
-        self.config = {"idle_seconds": 0.2, **config}
+        self.config = {"enabled": True, "idle_seconds": 0.2, **config}
         self.boot = BOOT
 
     @asynccontextmanager

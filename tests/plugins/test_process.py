@@ -381,7 +381,7 @@ async def test_a_cluster_runner_has_it_off_unless_told(opened) -> None:
     kit, backend = await opened(enabled=False)
     assert not (await backend.probe()).usable
     assert any("off" in word for word in await backend.check(kit.job(("true",))))
-    assert Settings().enabled is None
+    assert Settings().enabled is False
 
 
 async def test_wrong_settings_are_named(tmp_path: Path) -> None:
