@@ -57,7 +57,7 @@ class Desk:
 
     def plan(self, assign: Assign, backend: Backend) -> Job:
         """The job as it can be checked before anything exists. Raises Invalid for what can never run here."""
-        return self._job(assign, backend, tuple(assign.argv))
+        return self._job(assign, backend)
 
     async def prepare(self, entry: Entry, backend: Backend) -> Job:
         """The job, with its directory and script made. May be called again."""
@@ -66,19 +66,22 @@ class Desk:
     def _prepare(self, assign: Assign, backend: Backend) -> Job:
         directory = self.directory(assign.instance)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if assign.script is not None:
+            script.write_script(directory, assign.script)
+        return self._job(assign, backend)
+
+    def _job(self, assign: Assign, backend: Backend) -> Job:
+        directory = self.directory(assign.instance)
         argv = tuple(assign.argv)
         if assign.script is not None:
-            argv = script.write_script(directory, assign.script, argv)
-        return self._job(assign, backend, argv)
-
-    def _job(self, assign: Assign, backend: Backend, argv: tuple[str, ...]) -> Job:
+            argv = script.script_argv(directory, assign.script, argv)
         env = environment.environment(
             assign, node=self.settings.name, now=self.clock.wall(), shared_dir=self.settings.shared_dir
         )
         return jobs.job(
             assign,
             backend,
-            directory=self.directory(assign.instance),
+            directory=directory,
             devices=self.devices,
             env=env,
             argv=argv,

@@ -293,3 +293,17 @@ async def test_a_kill_of_something_unknown_leaves_a_tombstone_that_never_starts(
     await peer.assign("8.1", "sleep")
     await peer.report("8.1", "started")
     assert lab.world.started == {"8.1": 1}
+
+
+async def test_a_script_alone_is_a_command(lab, peer):
+    class Needs(FakeBackend):
+        async def check(self, job):
+            return [] if job.argv else ["nothing to run"]
+
+    lab.kind = Needs
+    await lab.start()
+    await peer.assign("7.1", script="echo hi")
+    await peer.report("7.1", "started")
+    job = lab.world.bodies["7.1"].job
+    assert job.argv == ("/bin/sh", str(job.directory / "script"))
+    assert (job.directory / "script").read_text() == "echo hi"

@@ -7,16 +7,16 @@ from pathlib import Path
 SHELL = "/bin/sh"
 
 
-def write_script(directory: Path, text: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Writes `script` (mode 0700) and returns the argument vector that runs it. Blocks; may be called again.
+def script_argv(directory: Path, text: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """The argument vector that runs the script; without a `#!` line the shell runs it. Makes nothing."""
+    path = str(directory / "script")
+    return (path, *arguments) if text.startswith("#!") else (SHELL, path, *arguments)
 
-    Without a `#!` line the shell runs it.
-    """
-    path = directory / "script"
+
+def write_script(directory: Path, text: str) -> None:
+    """Writes `script` (mode 0700). Blocks; may be called again."""
     fresh = directory / "script.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(fresh, flags, 0o700), "w", encoding="utf-8", newline="") as file:
         file.write(text)
-    fresh.replace(path)
-    start = (str(path),) if text.startswith("#!") else (SHELL, str(path))
-    return (*start, *arguments)
+    fresh.replace(directory / "script")
