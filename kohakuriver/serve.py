@@ -310,10 +310,12 @@ async def _announce(host: Host, url: str, role: Role) -> None:
         folder = places.var if places.root else places.config_dir
         await accounts.lab_token(host, folder / "lab.json", url=url)
     secret = await accounts.first_secret(host)
+    pin = host.settings.fingerprint
     if secret is not None:
-        _say(f"first admin: kohakuriver --url {url} auth setup    one-time secret: {secret}")
-    if host.settings.fingerprint:
-        _say(f"certificate: sha256:{host.settings.fingerprint}")
+        pinned = f" --fingerprint {pin}" if pin else ""
+        _say(f"first admin: kohakuriver --url {url}{pinned} auth setup    one-time secret: {secret}")
+    if pin:
+        _say(f"certificate: sha256:{pin}")
     _say(f"ready: {url}")
 
 
