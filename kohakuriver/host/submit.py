@@ -205,7 +205,8 @@ def _check_size(host: Host, spec: TaskSpec) -> None:
 
 
 def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -> None:
-    for target in targets or [None]:
+    places: Sequence[Target | None] = targets or [None]
+    for target in places:
         reason = never_fits(snapshot, replace(spec, target=target))
         if reason is not None:
             raise NeverFits(f"this could never start: {reason.text}", field="targets" if target else None)

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+import psutil
+
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.capabilities import capabilities
 from kohakuriver.hooks.context import Context
@@ -61,7 +63,11 @@ async def look(
 
 def machine(settings: RunnerSettings) -> Callable[[], list[WireCell]]:
     """The cells of this machine, less what is kept for the system. Blocks."""
-    return lambda: numa.cells(reserved_cores=settings.reserved_cores, reserved_memory=settings.reserved_memory)
+    return lambda: numa.cells(
+        reserved_cores=settings.reserved_cores,
+        reserved_memory=settings.reserved_memory,
+        total=int(psutil.virtual_memory().total),
+    )
 
 
 async def _probe(backend: Backend) -> Probe:

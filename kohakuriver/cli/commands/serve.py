@@ -29,9 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output) -> int:
     """Until a signal ends it."""
     del out
-    from kohakuriver import serve as root
+    from kohakuriver.serve import main
 
-    return int(root.main(args))
+    return main(args)
 
 
 def _port(text: str) -> int:

@@ -16,9 +16,11 @@ def cells(
     usable: frozenset[int] | None = None,
     reserved_cores: int = 0,
     reserved_memory: int = 0,
+    total: int = 0,
 ) -> list[WireCell]:
     """The cells of this machine with what is kept for the system taken off; one cell where the kernel names none.
 
+    `total` is the machine's memory: a single cell has all of it, for its own figure leaves out what was plugged in later.
     `usable` are the processors that this process may use (sched_getaffinity(2)). Reads `node<N>/cpulist` and
     `node<N>/meminfo` (kernel: Documentation/ABI/stable/sysfs-devices-node).
     """
@@ -28,6 +30,8 @@ def cells(
     if not any(cell.cpus for cell in found):
         cpus = sorted(allowed)
         found = [WireCell(cpus=cpus, siblings=_siblings(root, cpus), memory=int(psutil.virtual_memory().total))]
+    if len(found) == 1:
+        found[0].memory = max(found[0].memory, total)
     return _less(found, reserved_cores, reserved_memory)
 
 
