@@ -7,14 +7,11 @@ set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P) || exit 1
 cd "$root" || exit 1
 
-# program or file that a test uses : Debian package that has it
+# what a test runs, by name or path : the Debian package that has it
 needs='
-curl:curl
-faketime:faketime
+git:git
 ip:iproute2
-openssl:openssl
 setpriv:util-linux
-strace:strace
 systemd-analyze:systemd
 /usr/lib/postgresql/*/bin/postgres:postgresql
 '
