@@ -49,7 +49,7 @@ SHUTDOWN = 5.0
 AT_ONCE = 130
 
 
-class StopRequested(Exception):  # noqa: N818
+class StopRequested(Exception):
     """The way out of a role's TaskGroup: its tasks are cancelled, and the role has ended well."""
 
 
@@ -138,9 +138,13 @@ async def _in_group() -> AsyncIterator[asyncio.TaskGroup]:
     try:
         async with asyncio.TaskGroup() as group:
             yield group
-            raise StopRequested
+            _leave()
     except* StopRequested:
         pass
+
+
+def _leave() -> None:
+    raise StopRequested
 
 
 @contextlib.asynccontextmanager
@@ -183,7 +187,7 @@ def _listen(config: HostConfig) -> socket.socket:
             field="host.host_port",
             value=port,
         ) from None
-    listener.setblocking(False)  # noqa: FBT003
+    listener.setblocking(False)
     return listener
 
 

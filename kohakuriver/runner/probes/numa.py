@@ -20,7 +20,7 @@ def cells(
 ) -> list[WireCell]:
     """The cells of this machine with what is kept for the system taken off; one cell where the kernel names none.
 
-    `total` is the machine's memory: a single cell has all of it, for its own figure leaves out what was plugged in later.
+    `total` is the machine's memory: a single cell has all of it, whatever its own figure leaves out.
     `usable` are the processors that this process may use (sched_getaffinity(2)). Reads `node<N>/cpulist` and
     `node<N>/meminfo` (kernel: Documentation/ABI/stable/sysfs-devices-node).
     """
