@@ -4,6 +4,7 @@ Mirrors every row in memory, changed only after its commit. Knows no backend and
 """
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -137,6 +138,18 @@ class Journal:
         """Keeps whom this runner belongs to and the highest incarnation seen."""
         await self._database.write([(_META, ("cluster", cluster)), (_META, ("incarnation", incarnation))])
         self.cluster, self.incarnation = cluster, incarnation
+
+    async def belong(self, credential: str, cluster: str) -> None:
+        """Notes with which credential this node works. Another one than before means that it was joined again: what
+        was known of the former host no longer fences the new one.
+        """
+        member = hashlib.sha256(credential.encode()).hexdigest()
+        rows = await self._database.read("SELECT value FROM meta WHERE name='member'")
+        if rows and rows[0][0] == member:
+            return
+        if rows:
+            await self.remember(cluster=cluster, incarnation=0)
+        await self._database.write([(_META, ("member", member))])
 
     async def renew(self, epoch: int) -> None:
         """Begins a new epoch: this file is an older copy of itself. Waiting reports keep their order and their seq."""

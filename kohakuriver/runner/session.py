@@ -187,8 +187,8 @@ class Session:
     async def _greet(self, welcome: Welcome) -> None:
         """Checks who the host is before anything it says is obeyed, then tells what is held."""
         journal = self._journal
-        if journal.cluster and welcome.cluster != journal.cluster:
-            raise _Over(_foreign(f"the host is of cluster {welcome.cluster}, this runner of {journal.cluster}"))
+        if self._hello.cluster and welcome.cluster != self._hello.cluster:
+            raise _Over(_foreign(f"the host is of cluster {welcome.cluster}, this runner of {self._hello.cluster}"))
         if welcome.incarnation < journal.incarnation:
             raise _Over(
                 _foreign(

@@ -2,12 +2,18 @@
 
 import asyncio
 import contextlib
+import datetime as dt
+import hashlib
 import heapq
+import ssl
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import WSMsgType, web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.runner import Runner
@@ -100,14 +106,14 @@ class Peer:
         self._news = asyncio.Condition()
         self._runner = None
 
-    async def start(self):
+    async def start(self, context=None):
         app = web.Application()
         app.router.add_get("/link", self._link)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
 
     async def close(self):
         await self.drop()
@@ -341,3 +347,29 @@ async def lab(tmp_path, peer):
     node = Lab(tmp_path, peer)
     yield node
     await node.stop()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A self-signed certificate: (server context, fingerprint)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
+    now = dt.datetime.now(dt.UTC)
+    found = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = found.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path / "host.pem"
+    path.write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context, hashlib.sha256(found.public_bytes(serialization.Encoding.DER)).hexdigest()

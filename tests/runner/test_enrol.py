@@ -1,16 +1,10 @@
 """Joining a cluster, with and without TLS, and every way in which it can be refused."""
 
-import datetime as dt
-import hashlib
 import json
-import ssl
 import stat
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from kohakuriver.errors import ConfigError, Conflict, Gone, Invalid, NotSignedIn, Unreachable
 from kohakuriver.net.streams import open_stream
@@ -62,32 +56,6 @@ async def hosts():
     yield start
     for host in started:
         await host.runner.cleanup()
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    """A self-signed certificate: (server context, fingerprint)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
-    now = dt.datetime.now(dt.UTC)
-    found = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = found.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path / "host.pem"
-    path.write_bytes(pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, hashlib.sha256(found.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
 async def test_join_keeps_the_credential_for_this_machine_alone(hosts, tmp_path):

@@ -132,6 +132,40 @@ async def test_a_host_with_an_older_incarnation_is_not_obeyed_and_a_newer_one_is
     assert len(peer.inventories) == 1
 
 
+async def test_a_node_that_was_joined_again_takes_its_new_host(lab, peer):
+    peer.incarnation = 4
+    await lab.start()
+    await lab.die()
+    peer.incarnation, peer.cluster = 1, "cluster-2"
+    await lab.start(credential="another", cluster="cluster-2")
+    assert (lab.runner.journal.cluster, lab.runner.journal.incarnation) == ("cluster-2", 1)
+
+
+async def test_a_message_that_is_too_large_ends_the_session(lab, peer):
+    await lab.start()
+    await peer.socket.send_str('{"t": "dance", "x": "' + "x" * 300_000 + '"}')
+    await lab.dialled(2)
+    await lab.until_live()
+
+
+async def test_the_link_runs_over_tls_with_the_pinned_certificate_alone(lab, peer, certificate):
+    context, fingerprint = certificate
+    node, host = lab, type(peer)()
+    await host.start(context)
+    node.peer = host
+    await node.start(fingerprint=fingerprint)
+    await host.assign("7.1", "say", "", "", "0")
+    await host.report("7.1", "exited")
+    await node.stop()
+    host.hellos.clear()
+    node.make(fingerprint="00" * 32)
+    await node.start(live=False)
+    await node.hands.pass_time(70)
+    assert not host.hellos
+    await node.stop()
+    await host.close()
+
+
 async def peer_assignment(peer):
     return await peer.assign("7.1", "sleep", send=False)
 
