@@ -1,8 +1,6 @@
 """The means of limiting that need something of the machine, best first."""
 
-from collections.abc import Mapping
-
 from kohakuriver_process import cgroup1, cgroup2, systemd
 from kohakuriver_process.limits import Finder
 
-FINDERS: Mapping[str, Finder] = {"systemd": systemd.find, "cgroup2": cgroup2.find, "cgroup1": cgroup1.find}
+FINDERS: dict[str, Finder] = {"systemd": systemd.find, "cgroup2": cgroup2.find, "cgroup1": cgroup1.find}

@@ -81,7 +81,7 @@ class ProcessKit(BackendKit):
             "persistent": True,
             "mounts": (Mount(source=Path("/tmp"), target="/data"),),
             "net": Net(mode="private"),
-            "user": "nobody",
+            "user": "somebody-else",
             "argv": (),
             "grant": Grant(devices=(Device(id="0000:01:00.0"),)),
         }

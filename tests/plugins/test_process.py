@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pwd
+import resource
 import signal
 import stat
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from kohakuriver_process import means, systemd
 from kohakuriver_process.backend import ProcessBackend
 from kohakuriver_process.config import Options, Settings
-from kohakuriver_process.shepherd import tree
+from kohakuriver_process.shepherd import groups, tree
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.values import Grant, Handle, Job, Offsets
@@ -351,6 +353,50 @@ async def test_check_says_what_this_machine_cannot_hold(opened) -> None:
     ):
         (refusal,) = await backend.check(replace(job, grant=grant))
         assert words in refusal
+
+
+async def test_on_a_systemd_machine_the_shepherd_lives_in_a_scope_and_bodies_below_it(
+    opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "cgroup2" not in MODES:
+        pytest.skip("needs a tree of cgroup version 2 to write")
+    top = Path(groups.mounted()[""]["top"])
+    scope = top / f"scope-{os.getpid()}"
+    program = tmp_path / "systemd-run"
+    program.write_text(f'#!/bin/sh\nmkdir -p {scope} && echo $$ > {scope}/cgroup.procs && exec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setitem(means.FINDERS, "systemd", lambda: systemd.Systemd(prefix=(str(program),)))
+    kit, backend = await opened(limits="systemd")
+    job = kit.job(kit.programs.stubborn())
+    handle, run = await begin(backend, job)
+    body = scope / f"{handle.data['shepherd']}.{job.instance}"
+    assert run.split("-")[0] in (body / "cgroup.procs").read_text().split()
+    assert str(shepherd_of(backend)) in (scope / "shepherd" / "cgroup.procs").read_text().split()
+    assert (await backend.probe()).facts["scope"] == str(scope)
+    await backend.remove(handle)
+    assert not body.exists()
+    assert marked(job) == []
+    await end(shepherd_of(backend))
+    for directory in (scope / "shepherd", scope):
+        directory.rmdir()
+
+
+async def test_a_failure_inside_the_shepherd_is_logged_and_survived(opened) -> None:
+    kit, backend = await opened()
+    handle, run = await begin(backend, kit.job(("sleep", "1000")))
+    with pytest.raises(PluginError, match="not understood"):
+        await backend._client.ask("stop", instance=handle.data["instance"], run=run)
+    with pytest.raises(PluginError, match="not understood"):
+        await backend._client.ask("no such order")
+    await backend.stop(handle, run, 0)
+    assert (await backend.wait(handle, run)).signal == 9
+
+
+async def test_a_workload_gets_the_usual_number_of_files(opened) -> None:
+    kit, backend = await opened()
+    script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    _, output = await finish(backend, kit.job((PYTHON, "-I", "-S", "-c", script)))
+    assert output["stdout"].decode().strip() == str(resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 # Who and where

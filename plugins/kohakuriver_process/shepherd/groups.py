@@ -130,8 +130,8 @@ def kill(directory: str) -> bool:
         freeze(directory)
         tree.send([process for pid in members(directory) if (process := tree.look(pid))], signal.SIGKILL)
         thaw(directory)
-    except FileNotFoundError:
-        return True
+    except OSError:  # it went away meanwhile, as the next pass will find
+        return False
     return False
 
 

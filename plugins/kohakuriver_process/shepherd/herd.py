@@ -93,10 +93,8 @@ class Herd:
         try:
             with open(path, encoding="utf-8") as file:
                 old = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # none, or one that a full disk cut short
             old = {}
-        except ValueError:
-            old = {"directory": ""}
         if old and old["directory"] != directory:
             raise Refused(f"body {instance} belongs to somebody else: its directory is {old['directory']!r}")
         if old.get("boot") == self._boot and old.get("pid") and tree.alive(old["pid"], old["start"]):

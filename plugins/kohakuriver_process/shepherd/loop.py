@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable
 
 Ready = Callable[[int], None]
@@ -88,7 +89,7 @@ class Loop:
         for fd, mask in events:
             ready = self._ready.get(fd)
             if ready is not None:
-                ready(mask)
+                _guarded(lambda ready=ready, mask=mask: ready(mask))  # type: ignore[misc]
         self._call_due()
 
     def _patience(self) -> float:
@@ -101,4 +102,12 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             call = heapq.heappop(self._timers)[2].call
             if call is not None:
-                call()
+                _guarded(call)
+
+
+def _guarded(call: Callable[[], None]) -> None:
+    """One failure must not end the shepherd, for every exit code that it keeps would be lost."""
+    try:
+        call()
+    except Exception:  # noqa: BLE001 -- whoever reads shepherd.log is told
+        traceback.print_exc()

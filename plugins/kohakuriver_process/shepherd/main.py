@@ -11,6 +11,7 @@ Returns when the socket listens. If another shepherd has the directory, returns 
 import ctypes
 import fcntl
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -61,6 +62,8 @@ def _settle(state: str) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NAME, b"kohaku-shepherd", 0, 0, 0)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:

@@ -15,6 +15,9 @@ from typing import TypedDict
 
 from kohakuriver_process.shepherd import groups
 
+#: open files that a workload may have: as many as the shepherd was given; it takes more for itself
+OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
+
 MPOL_DEFAULT = 0
 MPOL_BIND = 2
 SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
@@ -106,7 +109,7 @@ def _execute(order: Order, stdout: int, stderr: int) -> int:
             group=user["gid"] if user else None,
             extra_groups=user["groups"] if user else None,
             umask=0o022,
-            preexec_fn=_address_space_setter(order["address_space"]),  # noqa: PLW1509 -- there are no threads
+            preexec_fn=_before_exec(order),  # noqa: PLW1509 -- there are no threads
         )
     except OSError as error:
         raise StartFailed(_why(order, error)) from None
@@ -123,10 +126,18 @@ def _why(order: Order, error: OSError) -> str:
     return f"cannot start {order['argv'][0]!r}: {reason}"
 
 
-def _address_space_setter(limit: int | None) -> Callable[[], None] | None:
-    if limit is None:
+def _before_exec(order: Order) -> Callable[[], None] | None:
+    """What the child must do itself, which costs a fork in place of a vfork; None where the shepherd can do it."""
+    space = order["address_space"]
+    if space is None and order["user"] is None:
         return None
-    return lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, OPEN_FILES)
+        if space is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (space, space))
+
+    return limit
 
 
 def _bind_memory(cells: list[int]) -> None:
@@ -143,6 +154,8 @@ def _bind_memory(cells: list[int]) -> None:
 
 def _after_birth(order: Order, pid: int, made: list[str]) -> None:
     try:
+        if order["user"] is None:  # another user's limits are not the shepherd's to set (prlimit(2))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, OPEN_FILES)
         for group in order["groups"]:
             for name, value in group["after"]:
                 groups.write(group["directory"], name, value)
