@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 from kohakuriver import __version__
@@ -177,13 +178,12 @@ def _style(args: argparse.Namespace) -> Style:
 def _first_style(argv: Sequence[str]) -> Style:
     """How to print a complaint about the command line itself, before it could be read."""
     words = list(argv[: argv.index("--")] if "--" in argv else argv)
-    wants = {"-o": 1, "--output": 1, "--format": 1}
     said: Any = os.environ.get("KOHAKURIVER_OUTPUT")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         head, _equals, value = word.partition("=")
         if word in {"--json", "-ojson"}:
             said = "json"
-        elif head in wants:
+        elif head in {"-o", "--output", "--format"}:
             said = value or following
     return Style(format="json" if said == "json" else "table", color=str(DEFAULTS["color"]))
 

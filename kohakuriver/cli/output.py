@@ -145,7 +145,7 @@ class Output:
         import csv
 
         writer = csv.writer(self.stdout, lineterminator="\n")
-        if self.style.headers:
+        if self.style.headers and columns:
             writer.writerow([column.key for column in columns])
         writer.writerows([_plain(row.get(column.key)) for column in columns] for row in rows)
 

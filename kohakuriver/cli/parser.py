@@ -11,6 +11,8 @@ from kohakuriver.cli.output import FORMATS
 from kohakuriver.errors import shorten
 
 PROGRAM = "kohakuriver"
+#: so many choices are all told
+FEW = 6
 EVERYWHERE = "options of every command"
 
 
@@ -51,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         from difflib import get_close_matches
 
         known = list(map(str, action.choices))
-        near = get_close_matches(str(value), known, n=1)
+        near = get_close_matches(str(value), known, n=1) if len(known) > FEW else []
         rest = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
         raise argparse.ArgumentError(action, f"there is no {shorten(value)!r}; {rest}")
 

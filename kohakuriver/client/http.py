@@ -112,7 +112,8 @@ class Client:
         name, port = parts.hostname or "", parts.port or (443 if secure else 80)
         connection = http.client.HTTPConnection(name, port, timeout=timeout)
         try:
-            plain = socket.create_connection((name, port), timeout)
+            # as bytes: a str name would load the tables of international names first
+            plain = socket.create_connection((name.encode() if name.isascii() else name, port), timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sock = self._wrap(plain, name) if secure else plain
         except OSError as error:

@@ -138,6 +138,7 @@ def make_certificate(folder: Path, name: str = "peer") -> tuple[Path, str]:
 def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def setup(self) -> None:
             super().setup()
