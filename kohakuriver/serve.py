@@ -39,7 +39,7 @@ from kohakuriver.runner.enrol import load as load_membership
 from kohakuriver.runner.runner import Runner
 from kohakuriver.runner.settings import OutputLimits, RunnerSettings
 from kohakuriver.store.open import open_store
-from kohakuriver.web.app import make_app
+from kohakuriver.web.app import make_runner
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ async def _host_role(config: Config, plugins: PluginManager) -> AsyncIterator[tu
             settings = _with_port(settings, config.host, port)
             host = await open_host(settings, store, clock=clock, group=group, plugins=plugins)
             await accounts.open_accounts(host)
-            server = web.AppRunner(make_app(host), access_log=None, shutdown_timeout=SHUTDOWN, handle_signals=False)
+            server = make_runner(host)
             await server.setup()
             await web.SockSite(server, listener, ssl_context=context).start()
             run_host(host)

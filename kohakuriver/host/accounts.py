@@ -50,7 +50,7 @@ async def open_accounts(host: Host) -> None:
             provider = kind()
             await provider.open(AuthContext(in_thread=host.threads.password))
             visitors(host).providers.append(provider)
-    visitors(host).known.limit(rate=host.settings.rate, burst=host.settings.burst)
+    visitors(host).known.limit(rate=host.settings.rate, burst=max(1, host.settings.burst))
     if not host.settings.auth:
         user = await ensure_admin(host, LOCAL_USER)
         actor = Actor(id=user.id, name=user.name, role=Role.ADMIN, how=How.LOCAL, fresh=True)

@@ -62,6 +62,8 @@ def make_stamp(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awai
         headers = response.headers
         for name, value in guard.headers.items():
             headers.setdefault(name, value)
+        # aiohttp has named itself and its version by now
+        headers["Server"] = guard.headers["Server"]
         request_id = request.get(REQUEST_ID)
         if request_id is not None:
             headers["X-Request-ID"] = request_id
