@@ -18,7 +18,8 @@ from kohakuriver.runner.steps import job as jobs
 from kohakuriver.wire.link import Assign, Report, WireDevice
 
 LONGEST_REASON = 1000
-LONGEST_RETRY = 15.0
+#: no longer than this, so that a kill holds within seconds of the backend answering again
+LONGEST_RETRY = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
