@@ -116,7 +116,10 @@ class Handle:
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """How a run ended, in the runtime's words. `code` is None, with a reason, when the runtime cannot say."""
+    """How a run ended, in the runtime's words. `code` is None, with a reason, when the runtime cannot say.
+
+    An end by signal n is told as code 128 + n, as shells and Docker do, with `signal` beside it.
+    """
 
     code: int | None = None
     signal: int | None = None

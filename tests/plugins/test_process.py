@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import resource
+import shutil
 import signal
 import stat
 import sys
@@ -162,6 +163,20 @@ async def test_an_unused_shepherd_leaves_and_one_with_a_body_stays(opened) -> No
     async with kit.open() as again:
         assert (await again.probe()).usable
         assert shepherd_of(again) != shepherd
+
+
+async def test_a_shepherd_whose_state_was_deleted_leaves_once_nothing_runs(opened) -> None:
+    kit, backend = await opened(idle_seconds=0.1)
+    handle, run = await begin(backend, kit.job(("sleep", "1000")))
+    fd = os.pidfd_open(shepherd_of(backend))
+    shutil.rmtree(kit.state)
+    await backend.stop(handle, run, 0)
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, over.set)
+    await over.wait()
+    asyncio.get_running_loop().remove_reader(fd)
+    os.close(fd)
+    kit.state.mkdir()
 
 
 async def test_a_state_directory_with_a_long_name_works(opened, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ Returns when the socket listens. If another shepherd has the directory, returns 
 # plain names: pathlib would cost the shepherd its quick start
 # ruff: noqa: PTH108, PTH110
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -89,11 +90,12 @@ def _serve(state: str, boot: str, idle: float, delegated: bool, writer: int) -> 
     os.write(writer, b"!")
     os.close(writer)
     loop.run()
-    os.unlink(SOCKET)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET)
 
 
 class Leaving:
-    """Decides when the shepherd may go: unused for a while, or asked to and nothing runs any more."""
+    """Decides when the shepherd may go: unused for a while, or, once nothing runs, asked to or unreachable."""
 
     def __init__(self, loop: Loop, herd: Herd, listener: Listener, idle: float) -> None:
         self._loop = loop
@@ -114,6 +116,7 @@ class Leaving:
         now = time.monotonic()
         if self._herd.bodies or self._listener.peers:
             self._used = now
-        if now - self._used >= self._idle or (self._asked and not self._herd.running):
+        unreachable = not os.path.exists(SOCKET)  # somebody deleted the state directory
+        if now - self._used >= self._idle or ((self._asked or unreachable) and not self._herd.running):
             self._loop.stop()
         self._loop.after(min(IDLE_TURN, self._idle), self._look)
