@@ -57,6 +57,7 @@ start_server() {
   state=${XDG_STATE_HOME:-$HOME/.local/state}/kohakuriver
   mkdir -p "$state" || exit 1
   log=$state/lab.log
+  : >"$log" || exit 1 # now, not when the server comes to it: the last lab's words must not be taken for this one's
   setsid "$venv/bin/kohakuriver" serve --role all --port "$port" </dev/null >"$log" 2>&1 &
   server=$!
   tries=0
