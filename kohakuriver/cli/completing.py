@@ -99,9 +99,9 @@ def _help_of(parser: argparse.ArgumentParser, verb: str) -> str:
 
 
 def _cases(found: Sequence[Place]) -> str:
-    """Shell `case` arms that set words, valued and live for a path."""
+    """Shell `case` arms that set what may come after a path."""
     return "\n".join(
-        f'    "{place.path}") words="{" ".join((*place.verbs, *place.choices))}" '
+        f'    "{place.path}") after="{" ".join((*place.verbs, *place.choices))}" '
         f'flags="{" ".join(place.options)}" valued=" {" ".join(place.valued)} " live="{place.live}" ;;'
         for place in found
     )
@@ -116,7 +116,7 @@ _kohakuriver_table() {{
   esac
 }}
 _kohakuriver() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} path="" words="" flags="" valued="" live="" i word skip=""
+  local cur=${{COMP_WORDS[COMP_CWORD]}} path="" after="" flags="" valued="" live="" i word skip=""
   COMPREPLY=()
   _kohakuriver_table ""
   for ((i = 1; i < COMP_CWORD; i++)); do
@@ -124,17 +124,17 @@ _kohakuriver() {{
     if [[ -n $skip ]]; then skip=""; continue; fi
     if [[ $word == -- ]]; then COMPREPLY=($(compgen -f -- "$cur")); return; fi
     if [[ $word == -* ]]; then [[ $valued == *" $word "* ]] && skip=$word; continue; fi
-    [[ " $words " == *" $word "* ]] && _kohakuriver_table "${{path:+$path }}$word" && path="${{path:+$path }}$word"
+    [[ " $after " == *" $word "* ]] && _kohakuriver_table "${{path:+$path }}$word" && path="${{path:+$path }}$word"
   done
   case "$skip" in
     "") ;;
-    -t|--target) live=nodes words="" flags="" ;;
+    -t|--target) live=nodes after="" flags="" ;;
     -o|--output|--format) COMPREPLY=($(compgen -W "table json yaml csv name" -- "$cur")); return ;;
     *) COMPREPLY=($(compgen -f -- "$cur")); return ;;
   esac
   [[ $cur == -* ]] && {{ COMPREPLY=($(compgen -W "$flags" -- "$cur")); return; }}
-  [[ -n $live ]] && words="$words $(kohakuriver __complete "$live" "$cur" 2>/dev/null)"
-  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  [[ -n $live ]] && after="$after $(kohakuriver __complete "$live" "$cur" 2>/dev/null)"
+  COMPREPLY=($(compgen -W "$after" -- "$cur"))
 }}
 complete -o default -F _kohakuriver kohakuriver"""
 
@@ -151,36 +151,44 @@ _kohakuriver_table() {{
 _kohakuriver() {{
   local cur="${{words[CURRENT]}}" place="" flags="" valued="" live="" skip="" word
   local -a typed=("${{(@)words[2,CURRENT-1]}}")
-  local words=""
+  local after=""
   _kohakuriver_table ""
   for word in "${{typed[@]}}"; do
     if [[ -n $skip ]]; then skip=""; continue; fi
     if [[ $word == -- ]]; then _files; return; fi
     if [[ $word == -* ]]; then [[ $valued == *" $word "* ]] && skip=$word; continue; fi
-    [[ " $words " == *" $word "* ]] && _kohakuriver_table "${{place:+$place }}$word" && place="${{place:+$place }}$word"
+    [[ " $after " == *" $word "* ]] && _kohakuriver_table "${{place:+$place }}$word" && place="${{place:+$place }}$word"
   done
   case "$skip" in
     "") ;;
-    -t|--target) live=nodes words="" flags="" ;;
+    -t|--target) live=nodes after="" flags="" ;;
     -o|--output|--format) compadd -- table json yaml csv name; return ;;
     *) _files; return ;;
   esac
   if [[ $cur == -* ]]; then compadd -- ${{=flags}}; return; fi
-  [[ -n $live ]] && words="$words $(kohakuriver __complete "$live" "$cur" 2>/dev/null)"
-  compadd -- ${{=words}}
+  [[ -n $live ]] && after="$after $(kohakuriver __complete "$live" "$cur" 2>/dev/null)"
+  compadd -- ${{=after}}
 }}
 compdef _kohakuriver kohakuriver"""
 
 
 def _fish(found: Sequence[Place]) -> str:
+    valued = " ".join(dict.fromkeys(flag for place in found for flag in place.valued))
     lines = [
         "# kohakuriver completion for fish",
         "function __kohakuriver_at",
         "  set -l exact $argv[1]",
         "  set -l wanted $argv[2..-1]",
         "  set -l typed",
+        "  set -l skip no",
         "  for word in (commandline -opc)[2..-1]",
-        "    string match -q -- '-*' $word; or set -a typed $word",
+        "    if test $skip = yes",
+        "      set skip no",
+        "    else if string match -q -- '-*' $word",
+        f"      contains -- $word {valued}; and set skip yes",
+        "    else",
+        "      set -a typed $word",
+        "    end",
         "  end",
         "  set -l depth (count $wanted)",
         "  test (count $typed) -ge $depth; or return 1",

@@ -42,6 +42,6 @@ def call(home: Path, peer: Peer, monkeypatch: pytest.MonkeyPatch, capfdbinary) -
     def call(*words: str) -> Ran:
         code = run(words)
         out, err = capfdbinary.readouterr()
-        return Ran(code, out.decode(), err.decode())
+        return Ran(code, out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"))
 
     return call

@@ -55,7 +55,7 @@ def test_bash_completes_what_the_host_knows(shell: Path, peer: Peer) -> None:
         "GET", "/api/v1/tasks", {"items": [{"id": "12", "name": "train"}, {"id": "34", "name": None}], "next": None}
     )
     peer.on("GET", "/api/v1/nodes", {"items": [{"name": "n1"}, {"name": "m1"}], "next": None})
-    assert in_bash("kohakuriver", "logs", "") == ["12", "train", "34"]
+    assert in_bash("kohakuriver", "logs", "") == ["12", "34", "train"]
     assert in_bash("kohakuriver", "node", "drain", "n") == ["n1"]
     assert in_bash("kohakuriver", "task", "submit", "-t", "m") == ["m1"]
 

@@ -239,7 +239,7 @@ def test_without_a_terminal_an_unknown_certificate_gets_no_password(nobody, secu
 
 
 @pytest.mark.parametrize(("answer", "code"), [("yes\n", 0), ("no\n", 6)])
-def test_at_a_terminal_a_person_decides(nobody, secure, home: Path, monkeypatch, answer: str, code: int, capfd) -> None:
+def test_at_a_terminal_a_person_decides(nobody, secure, home: Path, monkeypatch, answer: str, code: int) -> None:
     peer, fingerprint = secure
     peer.on("POST", "/api/v1/auth/login", {"user": USER, "token": "kru_new"})
     ours, theirs = pty.openpty()

@@ -170,8 +170,8 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
                 if not reply.breaks:
                     self.wfile.write(b"0\r\n\r\n")
             elif not reply.breaks:
-                data = b"" if reply.body is None else json.dumps(reply.body).encode()
-                data = reply.body if isinstance(reply.body, bytes) else data
+                given = b"" if reply.body is None else reply.body
+                data = given if isinstance(given, bytes) else json.dumps(given).encode()
                 self._head(reply, "Content-Length", str(len(data)))
                 self.wfile.write(data)
             self.close_connection = self.close_connection or reply.breaks or reply.raw is not None

@@ -73,7 +73,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     add("--owner", metavar="USER", help="only those of this user")
     add("--mine", action="store_true", help="only my own")
     add("--name", metavar="NAME", help="only those of this name")
-    add("--sort", metavar="FIELD", help="sort by this field; -FIELD turns it round")
+    add("--sort", metavar="FIELD", help="sort by this field; --sort=-FIELD turns it round")
     add("-c", "--compact", action="store_true", help="fewer columns")
     parser.set_defaults(run=list_tasks)
 
@@ -104,9 +104,7 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         if verb == "kill":
             parser.add_argument("--grace", metavar="TIME", help="between SIGTERM and SIGKILL, such as 30s")
         if verb in {"reject", "lose"}:
-            parser.add_argument(
-                "--reason", metavar="WORDS", help="why, for its owner"
-            )
+            parser.add_argument("--reason", metavar="WORDS", help="why, for its owner")
 
 
 def _one(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
