@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,8 +16,9 @@ from kohakuriver_process.shepherd import tree
 
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.context import Context
-from kohakuriver.hooks.values import Device, Grant, Image, Job, Mount, Net
+from kohakuriver.hooks.values import Device, Grant, Handle, Image, Job, Mount, Net
 from kohakuriver.net.process import run_command
+from kohakuriver.testing.contracts.backend import collect
 from kohakuriver.testing.contracts.kit import BackendKit
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -107,3 +110,33 @@ def marked(job: Job) -> list[int]:
 def backend_of(backend: Backend) -> ProcessBackend:
     assert isinstance(backend, ProcessBackend)
     return backend
+
+
+CAGED = [mode for mode in MODES if mode in ("cgroup1", "cgroup2", "systemd")]
+PYTHON = sys.executable
+
+
+async def begin(backend: ProcessBackend, job: Job) -> tuple[Handle, str]:
+    assert list(await backend.check(job)) == []
+    handle = await backend.create(job)
+    return handle, await backend.start(handle, job)
+
+
+async def finish(backend: ProcessBackend, job: Job):
+    handle, run = await begin(backend, job)
+    return await backend.wait(handle, run), await collect(backend, handle, run)
+
+
+def shepherd_of(backend: ProcessBackend) -> int:
+    return int(backend._client.hello["pid"])
+
+
+async def end(pid: int) -> None:
+    """Kills a process and returns when it is gone."""
+    fd = os.pidfd_open(pid)
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(fd, lambda: over.done() or over.set_result(None))
+    os.kill(pid, signal.SIGKILL)
+    await over
+    asyncio.get_running_loop().remove_reader(fd)
+    os.close(fd)
