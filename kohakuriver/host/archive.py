@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 STREAMS = ("stdout", "stderr")
 #: bytes of one stream that a node may keep and send; a larger announcement is a broken runner's
 MOST_KEPT = 1024 * 1024 * 1024
-AT_ONCE = 4
+#: attempts of one node that are fetched at once
+AT_ONCE = 2
 AGAIN = 10.0
+#: seconds without a byte after which a stream is given up
+STALLED = 60.0
 #: reports after which a node has nothing more to say about an attempt
 LAST_WORDS = frozenset({"exited", "refused_for_now", "refused_for_good", "start_failed", "never_started"})
 
@@ -49,28 +52,29 @@ class Archive:
         self._commits = commits
         self._streams = streams
         self._blobs = blobs
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._rooms: dict[int, asyncio.Semaphore] = {}
         self._fetching: set[str] = set()
 
-    def ended(self, member: Member, report: link.Report) -> None:
-        """A report was committed: forget the attempt if all of it is here, else fetch the rest."""
-        if report.what not in LAST_WORDS:
-            return
-        if report.what != "exited" or records.inline(report):
-            self._forget(member, [report.attempt])
-        else:
-            self._fetch_later(member, report.attempt)
+    async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
+        """Reports were committed: forget the attempts of which all is here, fetch the rest."""
+        over = {report.attempt: report.what != "exited" for report in reports if report.what in LAST_WORDS}
+        await self._settle(member, over)
 
     async def held(self, member: Member, held: Sequence[link.Held]) -> None:
         """What a node still holds at the beginning of a session: forget what is done, fetch what is not here."""
-        over = [entry.attempt for entry in held if entry.phase in {"exited", "closed"} and _readable(entry.attempt)]
-        for at in range(0, len(over), link.PAGE):
-            page = over[at : at + link.PAGE]
-            done, lacking = await attempts_done(self._reader, page)
-            closed = {entry.attempt for entry in held if entry.phase == "closed"}
-            self._forget(member, [attempt for attempt in page if attempt in done or attempt in closed - lacking])
-            for attempt in lacking - closed:
-                self._fetch_later(member, attempt)
+        over = {entry.attempt: entry.phase == "closed" for entry in held if entry.phase in {"exited", "closed"}}
+        await self._settle(member, over)
+
+    async def _settle(self, member: Member, over: dict[str, bool]) -> None:
+        """Attempts by whether they never ran. Only what was placed on this very node is fetched from it."""
+        attempts = [attempt for attempt in over if _readable(attempt)]
+        for at in range(0, len(attempts), link.PAGE):
+            page = attempts[at : at + link.PAGE]
+            done, lacking = await attempts_done(self._reader, page, node=member.id)
+            self._forget(member, [a for a in page if a in done or (over[a] and a not in lacking)])
+            for attempt in page:
+                if attempt in lacking and not over[attempt]:
+                    self._fetch_later(member, attempt)
 
     def _forget(self, member: Member, attempts: list[str]) -> None:
         if attempts and member.session is not None:
@@ -83,10 +87,11 @@ class Archive:
 
     async def _fetch(self, member: Member, attempt: str) -> None:
         """Tries while the node is connected; the next session begins anew."""
+        room = self._rooms.setdefault(member.id, asyncio.Semaphore(AT_ONCE))
         try:
             while member.connected:
                 try:
-                    async with self._room:
+                    async with room:
                         await self._once(member, attempt)
                 except (KohakuRiverError, OSError, EOFError) as error:
                     log.warning("archive: %s", error, extra={"action": "archive", "attempt": attempt})
@@ -99,12 +104,14 @@ class Archive:
 
     async def _once(self, member: Member, attempt: str) -> None:
         async with self._streams.open(member.id, "archive", attempt) as connection:
-            header: Header = codec.decode(await connection.read_line(), Header, most=link.MOST_MESSAGE)
+            async with asyncio.timeout(STALLED):
+                line = await connection.read_line()
+            header: Header = codec.decode(line, Header, most=link.MOST_MESSAGE)
             statements = []
             for stream in STREAMS:
                 sealed: link.Sealed = getattr(header, stream)
                 kept = sealed.head + sealed.tail
-                if min(sealed.head, sealed.tail) < 0 or kept > MOST_KEPT or kept > max(sealed.size, 0):
+                if kept > min(MOST_KEPT, sealed.size):
                     raise Invalid(
                         "the node announced more output than it may", field=stream, value=kept, limit=MOST_KEPT
                     )
@@ -121,7 +128,8 @@ class Archive:
         async with self._blobs.writing(attempt, stream) as blob:
             left = count
             while left:
-                data = await connection.read(min(left, 1 << 18))
+                async with asyncio.timeout(STALLED):
+                    data = await connection.read(min(left, 1 << 18))
                 if not data:
                     raise EOFError(f"the node sent {count - left} of {count} bytes of {stream}")
                 await blob.write(data)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from kohakuriver.domain.tasks import parse_attempt
 from kohakuriver.errors import StorageFull
 
 InThread = Callable[..., Awaitable[Any]]
@@ -35,8 +36,11 @@ class Blobs:
 
     @asynccontextmanager
     async def writing(self, attempt: str, stream: str) -> AsyncIterator[Blob]:
-        """A file that stands under its name after the block, whole and on the disk, or not at all."""
-        name = Path(attempt.partition(".")[0][-2:]) / f"{attempt}.{stream}"
+        """A file that stands under its name after the block, whole and on the disk, or not at all. Raises ValueError
+        for what is no attempt.
+        """
+        task, generation = parse_attempt(attempt)
+        name = Path(f"{task % 100:02}") / f"{task}.{generation}.{stream}"
         path = self._root / name
         beside = path.with_suffix(path.suffix + ".part")
         file = await self._in_thread(_open, beside)

@@ -65,9 +65,6 @@ class Board:
         if queued(task):
             insort(self._queue.setdefault(shape(task), []), rank(task))
 
-    def forget_reservation(self, node: int, task: int) -> None:
-        self._reserved.get(node, {}).pop(task, None)
-
     def heads(self, most: int) -> list[Task]:
         """The first `most` of every group of tasks that ask for the same, in queue order.
 

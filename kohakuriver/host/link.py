@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from kohakuriver import __version__
 from kohakuriver.errors import KohakuRiverError
@@ -12,6 +13,7 @@ from kohakuriver.host.changes import Changes
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.commits import Commits
 from kohakuriver.host.dispatch import Dispatch
+from kohakuriver.host.inventory import fault
 from kohakuriver.host.reports import Reports
 from kohakuriver.host.roster import Member
 from kohakuriver.host.session import (
@@ -21,6 +23,7 @@ from kohakuriver.host.session import (
     POLICY,
     SUPERSEDED,
     SYNC_SECONDS,
+    TRY_LATER,
     BrokenOrderError,
     Channel,
     Session,
@@ -34,16 +37,20 @@ from kohakuriver.wire import codec, link
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 BATCH = 256
 RETRY_SECONDS = 1.0
 FLUSH_SECONDS = 1.0
-MOST_CELLS = 256
-MOST_DEVICES = 256
+#: attempts that a node may say it holds; a runner takes no more work long before
+MOST_HELD = 200_000
 
 
 @dataclass(kw_only=True)
 class Links:
-    """Every connected runner. `woken` is called when a node came or went; `ended` gets reports that ended attempts."""
+    """Every connected runner. `woken` is called when a node came or went, `returned` with what a node holds before it
+    is told what is wanted, `held` with the same once it is live, `ended` with reports after their commit.
+    """
 
     settings: HostSettings
     cluster: str
@@ -55,7 +62,8 @@ class Links:
     reports: Reports
     streams: Streams
     woken: Callable[[], None]
-    ended: Callable[[Member, link.Report], None]
+    returned: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, None]]
+    ended: Callable[[Member, Sequence[link.Report]], Coroutine[None, None, None]]
     held: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, None]]
     _opening: int = 0
     _sessions: set[Session] = field(default_factory=set)
@@ -77,6 +85,9 @@ class Links:
                 except BrokenOrderError as broken:
                     log.warning("a runner broke the order of the link", extra={"action": "link", "node": member.name})
                     session.end(POLICY, str(broken))
+                except KohakuRiverError as error:
+                    log.warning("a session cannot go on: %s", error, extra={"action": "link", "node": member.name})
+                    session.end(TRY_LATER, "the host cannot store anything now")
                 session.end()
                 await asyncio.wait([writer], timeout=FLUSH_SECONDS)
                 writer.cancel()
@@ -109,16 +120,19 @@ class Links:
 
     async def _open(self, session: Session, member: Member) -> list[link.Held] | None:
         """Hello, welcome, inventory and wanted set. None when the session was refused."""
-        async with asyncio.timeout(HELLO_SECONDS):
-            hello = await session.receive()
+        hello = await _in_time(session.receive(), HELLO_SECONDS)
         if not isinstance(hello, link.Hello):
             raise BrokenOrderError("the first message is hello")
         refused = self._refuse(hello, member)
         if refused is not None:
             session.send(refused)
+            session.end(POLICY, refused.code)
             return None
+        broken = fault(hello.cells)
+        if broken is not None:
+            raise BrokenOrderError(broken)
         self._supersede(session, member)
-        session.id = hello.session
+        session.id, session.epoch = hello.session[:64], hello.epoch
         await self._learn(hello, member)
         session.send(
             link.Welcome(
@@ -131,8 +145,10 @@ class Links:
                 acknowledged=member.acknowledged,
             )
         )
-        async with asyncio.timeout(SYNC_SECONDS):
-            held = await _inventory(session)
+        held = await _in_time(_inventory(session), SYNC_SECONDS)
+        await self.returned(member, held)
+        if session.ended or member.session is not session:
+            return None
         for page in self.dispatch.wanted_set(member, held):
             session.send(page)
         return held
@@ -156,32 +172,37 @@ class Links:
         if older is not None:
             older.send(link.Refused(code="superseded", reason="a newer session of this node"))
             older.end(SUPERSEDED, "superseded")
+            self.streams.link_lost(member.id)
 
     async def _learn(self, hello: link.Hello, member: Member) -> None:
-        """Commits what hello says of the machine. A new epoch begins its numbers anew."""
-        if len(hello.cells) > MOST_CELLS or sum(len(cell.devices) for cell in hello.cells) > MOST_DEVICES:
-            raise BrokenOrderError(f"at most {MOST_CELLS} NUMA cells and {MOST_DEVICES} devices")
+        """Commits what hello says of the machine. A new epoch begins its numbers anew; in the same one they are left
+        alone, for a report of the session before may be on its way to the disk.
+        """
         now = self.clock.now()
-        acknowledged = member.acknowledged if hello.epoch == member.epoch else 0
+        boot, version = _word(hello.boot), _word(hello.version)
+        anew = {"acknowledged": 0} if hello.epoch != member.epoch else {}
         statement = update(
             NodeRow,
             where={"id": member.id},
             set={
                 "epoch": hello.epoch,
-                "boot": hello.boot[:64],
-                "version": hello.version[:64],
+                "boot": boot,
+                "version": version,
                 "labels": codec.encode(hello.labels).decode(),
                 "cells": codec.encode(hello.cells).decode(),
                 "backends": codec.encode(hello.backends).decode(),
-                "acknowledged": acknowledged,
                 "seen": micros(now),
+                **anew,
             },
         )
-        await self.commits.write([statement])
-        member.epoch, member.boot, member.version = hello.epoch, hello.boot[:64], hello.version[:64]
-        member.acknowledged, member.labels = acknowledged, hello.labels
-        member.skew = _skew(hello.clock, now)
-        member.learn(hello.cells, hello.backends)
+
+        def then() -> None:
+            member.acknowledged = 0 if anew else member.acknowledged
+            member.epoch, member.boot, member.version = hello.epoch, boot, version
+            member.labels, member.skew = hello.labels, _skew(hello.clock, now)
+            member.learn(hello.cells, hello.backends, hello.pinnable)
+
+        await self.commits.write([statement], then)
 
     async def _live(self, session: Session, member: Member, held: list[link.Held], group: asyncio.TaskGroup) -> None:
         session.live = True
@@ -194,7 +215,7 @@ class Links:
         helpers = [group.create_task(self._take_reports(session, member, waiting))]
         helpers.append(group.create_task(self.held(member, held)))
         try:
-            while (message := await session.receive()) is not None:
+            while (message := await session.receive()) is not None and not session.ended:
                 self._handle(member, message, waiting)
         finally:
             for helper in helpers:
@@ -214,7 +235,10 @@ class Links:
             case link.DialFailed():
                 self.streams.refused(message.ticket, member.id, message.reason)
             case link.Refresh():
-                member.learn(message.cells, message.backends)
+                broken = fault(message.cells)
+                if broken is not None:
+                    raise BrokenOrderError(broken)
+                member.learn(message.cells, message.backends, message.pinnable)
                 self.woken()
             case _:
                 raise BrokenOrderError("hello and inventory come once, at the beginning")
@@ -228,22 +252,22 @@ class Links:
             member.history.append((now, beat))
 
     async def _take_reports(self, session: Session, member: Member, waiting: asyncio.Queue[link.Report]) -> None:
-        """Commits reports in batches and acknowledges them. A store that cannot write now is tried again."""
-        while True:
+        """Commits reports in batches and acknowledges them, until a newer session takes over. A store that cannot write
+        now is tried again.
+        """
+        while member.session is session:
             batch = [await waiting.get()]
             while not waiting.empty() and len(batch) < BATCH:
                 batch.append(waiting.get_nowait())
-            while True:
+            while member.session is session:
                 try:
-                    acknowledged = await self.reports.take(member, member.epoch, batch)
+                    session.send(link.Ack(seq=await self.reports.take(member, session.epoch, batch)))
+                    await self.ended(member, batch)
                 except KohakuRiverError as error:
                     log.warning("reports wait: %s", error, extra={"action": "reports_wait", "node": member.name})
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 break
-            session.send(link.Ack(seq=acknowledged))
-            for report in batch:
-                self.ended(member, report)
 
     def _left(self, session: Session, member: Member) -> None:
         if member.session is not session:
@@ -254,6 +278,15 @@ class Links:
         self.woken()
 
 
+async def _in_time(answer: Coroutine[None, None, Answer], seconds: float) -> Answer:
+    """What the runner says next. Raises BrokenOrderError when it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise BrokenOrderError(f"nothing came within {seconds:g} s") from None
+
+
 async def _inventory(session: Session) -> list[link.Held]:
     held: list[link.Held] = []
     while True:
@@ -261,8 +294,15 @@ async def _inventory(session: Session) -> list[link.Held]:
         if not isinstance(page, link.Inventory):
             raise BrokenOrderError("after hello comes the inventory")
         held += page.held
+        if len(held) > MOST_HELD:
+            raise BrokenOrderError(f"an inventory has at most {MOST_HELD} entries")
         if page.last:
             return held
+
+
+def _word(text: str) -> str:
+    """Text of a runner as a short column holds it."""
+    return "".join(letter for letter in text[:64] if letter.isprintable())
 
 
 def _skew(clock: datetime | None, now: datetime) -> float | None:

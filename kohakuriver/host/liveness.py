@@ -1,16 +1,19 @@
 """Notices silence: tells who shows nodes, and gives up tasks only where `lost_after` was set."""
 
 import asyncio
+import logging
 
 from kohakuriver.domain.lifecycle import DeclaredLost
 from kohakuriver.domain.nodes import NodeStatus
 from kohakuriver.domain.tasks import HOLDING
-from kohakuriver.errors import Conflict
+from kohakuriver.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.host.cause import Cause
 from kohakuriver.host.changes import Changes
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member, Roster
+
+log = logging.getLogger(__name__)
 
 TICK = 1.0
 LOST_AFTER = Cause(actor="lost_after")
@@ -55,6 +58,9 @@ class Liveness:
             reason = f"node {member.name} was silent for {self._lost_after} s"
             try:
                 await self._ledger.record(task.id, DeclaredLost(reason=reason), LOST_AFTER)
-            except Conflict:
+            except (Conflict, NotFound):
                 # it moved on meanwhile; the next look sees where it stands
                 continue
+            except KohakuRiverError as error:
+                log.warning("giving up tasks failed: %s", error, extra={"action": "lost_after", "node": member.name})
+                return

@@ -18,6 +18,7 @@ from kohakuriver.host.link import Links
 from kohakuriver.host.liveness import Liveness
 from kohakuriver.host.owners import Owners, Person
 from kohakuriver.host.reports import Reports
+from kohakuriver.host.returned import Returned
 from kohakuriver.host.roster import Member, Roster
 from kohakuriver.host.scheduler import Scheduler
 from kohakuriver.host.settings import HostSettings
@@ -59,6 +60,7 @@ async def open_host(
         reports=reports,
         streams=streams,
         woken=scheduler.wake,
+        returned=Returned(store.reader, ledger).take_back,
         ended=archive.ended,
         held=archive.held,
     )

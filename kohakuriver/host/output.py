@@ -1,19 +1,24 @@
 """A task's output wherever it lies: archived here, or at its node over a stream that the node opens."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 
 from kohakuriver.domain.access import Action, Actor, Owned, authorize
 from kohakuriver.domain.tasks import Status, Task, attempt_id
-from kohakuriver.errors import Invalid, NotFound, Unreachable
+from kohakuriver.errors import Gone, Invalid, NotFound, Unreachable
 from kohakuriver.host import records
 from kohakuriver.host.cause import by
+from kohakuriver.host.changes import Subscription
 from kohakuriver.host.host import Host
 from kohakuriver.host.streams import Connection
 from kohakuriver.host.tasks import find_task
-from kohakuriver.store.output import StoredOutput, load_output
+from kohakuriver.store.output import StoredOutput, attempt_place, load_output
+
+log = logging.getLogger(__name__)
 
 STREAMS = ("stdout", "stderr")
 BLOCK = 1 << 18
@@ -21,7 +26,7 @@ MOST_FRAME = 1 << 20
 #: an offset beyond any output: the node answers it with the total alone
 BEYOND = 1 << 62
 NOT_STARTED = frozenset({Status.PENDING_APPROVAL, Status.PENDING, Status.ASSIGNED, Status.STARTING})
-#: seconds between looks at a task whose node does not answer while its output is followed
+#: seconds between looks at a task whose node does not answer, or has nothing yet, while its output is followed
 AGAIN = 2.0
 
 Chunk = tuple[int, bytes]
@@ -71,6 +76,8 @@ async def read_output(
         await _audit(host, actor, task)
     source = Source(host=host, task=task.id, generation=generation, stream=stream)
     start = offset if tail is None else max(0, await source.size() - tail)
+    if follow and attempt is None and task.status in NOT_STARTED:
+        source.generation = 0
     chunks = source.follow(start) if follow else source.read(start)
     return await _reading(chunks, start, limit, peek=not follow)
 
@@ -100,7 +107,7 @@ async def _audit(host: Host, actor: Actor, task: Task) -> None:
 
 @dataclass(kw_only=True)
 class Source:
-    """One stream of one attempt. Generation 0 stands for the first one that there will be."""
+    """One stream of one attempt. Generation 0 stands for the first one that starts."""
 
     host: Host
     task: int
@@ -116,10 +123,10 @@ class Source:
         stored = await load_output(self.host.store.reader, self.attempt, self.stream)
         if stored is not None:
             return stored.size
-        task = await self.host.ledger.find(self.task)
-        if not self._at_node(task):
+        node = await self._place(await self.host.ledger.find(self.task))
+        if node is None:
             return 0
-        async with self._open(task, BEYOND, follow=False) as connection:
+        async with self._open(node, BEYOND, follow=False) as connection:
             offset, _ = await _frame(connection)
             return offset
 
@@ -130,9 +137,9 @@ class Source:
             async for chunk in self._stored(stored, offset):
                 yield chunk
             return
-        task = await self.host.ledger.find(self.task)
-        if self._at_node(task):
-            async for chunk in self._live(task, offset, follow=False):
+        node = await self._place(await self.host.ledger.find(self.task))
+        if node is not None:
+            async for chunk in self._live(node, offset, follow=False):
                 yield chunk
 
     async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
@@ -140,38 +147,60 @@ class Source:
         with self.host.changes.subscribe() as changes:
             while True:
                 task = await self.host.ledger.find(self.task)
-                self.generation = self.generation or task.generation
+                if not self.generation and (task.final or task.status not in NOT_STARTED):
+                    self.generation = task.generation
                 stored = await load_output(self.host.store.reader, self.attempt, self.stream)
                 if stored is not None:
                     async for chunk in self._stored(stored, offset):
                         yield chunk
                     return
-                if task.status is Status.LOST or (task.final and not self._at_node(task)):
+                node = await self._place(task)
+                if task.status is Status.LOST or (
+                    node is None and (task.final or (self.generation and self._past(task)))
+                ):
                     return
-                if self._at_node(task):
-                    try:
-                        async for at, data in self._live(task, offset, follow=True):
+                try:
+                    if node is not None:
+                        async for at, data in self._live(node, offset, follow=True):
                             yield at, data
                             offset = at + len(data)
-                    except (Unreachable, ConnectionError, EOFError):
-                        await asyncio.sleep(AGAIN)
-                try:
-                    async with asyncio.timeout(AGAIN):
-                        await changes.next()
-                except TimeoutError:
-                    continue
+                        # it ends there when the run has ended
+                        return
+                except (Unreachable, ConnectionError, EOFError):
+                    log.debug("a followed stream broke", extra={"action": "output", "attempt": self.attempt})
+                if not await self._news(changes):
+                    return
 
-    def _at_node(self, task: Task) -> bool:
-        """Whether the attempt's output lies at a node."""
-        if not self.generation or (task.generation == self.generation and task.status in NOT_STARTED):
-            return False
-        return task.started is not None or task.generation != self.generation
+    async def _news(self, changes: Subscription) -> bool:
+        """Waits until the task may have changed, two seconds at most; False when the service stops."""
+        try:
+            async with asyncio.timeout(AGAIN):
+                while (change := await changes.next()) is not None:
+                    if change.kind == "lagged" or (change.kind == "task" and change.ref == str(self.task)):
+                        return True
+        except TimeoutError:
+            return True
+        return False
 
-    def _open(self, task: Task, offset: int, *, follow: bool) -> AbstractAsyncContextManager[Connection]:
-        if task.node is None:
-            raise Unreachable("the task has no node")
+    def _past(self, task: Task) -> bool:
+        return task.generation != self.generation
+
+    async def _place(self, task: Task) -> int | None:
+        """The node where the attempt's output lies; None when it has none. Raises Gone when it was kept long enough."""
+        if not self.generation or (not self._past(task) and task.status in NOT_STARTED):
+            return None
+        if self._past(task):
+            return await attempt_place(self.host.store.reader, self.attempt)
+        days = self.host.settings.output_days
+        if days and task.final and task.finished is not None:
+            age = self.host.clock.now() - task.finished
+            if task.status is not Status.LOST and age > timedelta(days=days):
+                raise Gone(f"the output was removed: it is kept for {days} days")
+        return None if task.started is None else task.node
+
+    def _open(self, node: int, offset: int, *, follow: bool) -> AbstractAsyncContextManager[Connection]:
         return self.host.streams.open(
-            task.node,
+            node,
             "output",
             self.attempt,
             stream=self.stream,
@@ -179,8 +208,8 @@ class Source:
             follow="1" if follow else "0",
         )
 
-    async def _live(self, task: Task, offset: int, *, follow: bool) -> AsyncIterator[Chunk]:
-        async with self._open(task, offset, follow=follow) as connection:
+    async def _live(self, node: int, offset: int, *, follow: bool) -> AsyncIterator[Chunk]:
+        async with self._open(node, offset, follow=follow) as connection:
             while True:
                 at, data = await _frame(connection)
                 if not data:
@@ -203,11 +232,17 @@ class Source:
             if stored.data is not None:
                 data = stored.data[start - shift : start - shift + count]
             else:
-                data = await self.host.blobs.read(stored.path or "", start - shift, count)
+                data = await self._blob(stored.path or "", start - shift, count)
             if not data:
                 return
             yield start, data
             start += len(data)
+
+    async def _blob(self, path: str, offset: int, count: int) -> bytes:
+        try:
+            return await self.host.blobs.read(path, offset, count)
+        except FileNotFoundError:
+            raise Gone("the output was removed: it was kept long enough") from None
 
 
 async def _frame(connection: Connection) -> Chunk:

@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 
+from msgspec.structs import replace
+
+from kohakuriver.domain.lifecycle import SIGNALLED
 from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.tasks import Task, attempt_id
+from kohakuriver.domain.tasks import Task
 from kohakuriver.host.cause import Cause
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import AttemptRow, EventRow, OutputRow, ReportRow, ReservationRow
 from kohakuriver.store.write import Statement, delete, insert, insert_many, update
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import Report, Sealed
+
+#: wire.md §2
+LONGEST_REASON = 1000
+SIGNALS = frozenset(status.value for status in SIGNALLED)
 
 
 def attempt_placed(task: Task, epoch: int, now: datetime) -> Statement:
@@ -35,20 +43,21 @@ def attempt_reported(report: Report, now: datetime) -> Mapping[str, object]:
     elif report.what == "started":
         changed["started"] = at
     elif report.what in {"refused_for_now", "refused_for_good", "start_failed", "never_started"}:
-        changed |= {"finished": at, "exit_reason": report.reason}
+        changed |= {"finished": at, "exit_reason": sentence(report.reason)}
     elif report.what == "exited":
         changed |= _exited(report, at)
     return changed
 
 
 def _exited(report: Report, at: int) -> dict[str, object]:
-    changed: dict[str, object] = {"finished": at, "signalled": report.signalled}
+    signalled = report.signalled if report.signalled in SIGNALS else None
+    changed: dict[str, object] = {"finished": at, "signalled": signalled}
     if report.exit is not None:
         changed |= {
             "exit_code": report.exit.code,
             "exit_signal": report.exit.signal,
             "exit_oom": report.exit.oom,
-            "exit_reason": report.exit.reason,
+            "exit_reason": sentence(report.exit.reason),
         }
     if report.usage is not None:
         changed |= {
@@ -57,6 +66,11 @@ def _exited(report: Report, at: int) -> dict[str, object]:
             "running_seconds": report.usage.running_seconds,
         }
     return changed
+
+
+def sentence(text: str | None) -> str | None:
+    """A runner's words as they are kept: not longer than wire.md allows, and without NUL, which PostgreSQL refuses."""
+    return None if text is None else text[:LONGEST_REASON].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def attempt_change(attempt: str, changed: Mapping[str, object]) -> Statement:
@@ -145,7 +159,7 @@ def outputs(report: Report) -> list[Statement]:
 def inline(report: Report) -> bool:
     """Whether nothing of its output is left at the node."""
     return all(
-        sealed is None or sealed.head + sealed.tail == len(sealed.data or b"")
+        sealed is None or sealed.head + sealed.tail == len(sealed.data or b"") <= sealed.size
         for sealed in (report.stdout, report.stderr)
     )
 
@@ -174,8 +188,8 @@ def report_kept(node: int, epoch: int, report: Report, now: datetime) -> dict[st
         "node_id": node,
         "epoch": epoch,
         "seq": report.seq,
-        "attempt": report.attempt[:40],
-        "what": report.what[:32],
+        "attempt": sentence(report.attempt[:40]),
+        "what": sentence(report.what[:32]),
         "payload": codec.encode(_without_output(report)).decode(),
         "applied": False,
         "received": micros(now),
@@ -188,14 +202,15 @@ def reports(rows: list[dict[str, object]]) -> list[Statement]:
 
 def _without_output(report: Report) -> dict[str, object]:
     return {
-        "what": report.what,
-        "attempt": report.attempt,
-        "reason": report.reason,
-        "exit": report.exit,
-        "signalled": report.signalled,
-        "found": report.found,
+        "what": report.what[:32],
+        "attempt": report.attempt[:40],
+        "reason": sentence(report.reason),
+        "exit": None if report.exit is None else replace(report.exit, reason=sentence(report.exit.reason)),
+        "signalled": report.signalled if report.signalled in SIGNALS else None,
+        "found": found(report),
     }
 
 
-def current(task: Task) -> str:
-    return attempt_id(task.id, task.generation)
+def found(report: Report) -> dict[str, str]:
+    """What a runner says of a body that it found, cut to a size that can be kept."""
+    return {key[:40]: value[:80] for key, value in islice((report.found or {}).items(), 20)}

@@ -16,10 +16,10 @@ from kohakuriver.host import cause, records
 from kohakuriver.host.ledger import Ledger, name, told, try_apply
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
-from kohakuriver.store.write import Statement, update
+from kohakuriver.store.write import ConstraintFailed, Statement, update
 from kohakuriver.wire.link import Report
 
-LONGEST_REASON = 1000
+REPORTS = "reports"
 NO_RECORD = "the node has no record of this attempt"
 SIGNALLED = {status.value: status for status in (Status.KILLED, Status.STOPPED, Status.TIMED_OUT)}
 #: exit codes beyond this are nonsense from a broken runner
@@ -53,27 +53,39 @@ class Reports:
         self._ledger = ledger
 
     async def take(self, member: Member, epoch: int, reports: Sequence[Report]) -> int:
-        """Commits the reports and returns the number up to which they are acknowledged.
+        """Commits the reports and returns the number up to which they are acknowledged. `epoch` is the life of the
+        journal that they come from; raises MovedOn when it is no longer the node's.
 
         Raises StorageFull or StoreError; then nothing was committed and the same reports may be given again.
         """
+        keep = True
         for _ in range(TRIES):
             await asyncio.sleep(0)
-            fresh = [report for report in reports if report.seq > member.acknowledged]
+            if member.epoch != epoch:
+                break
+            fresh = {report.seq: report for report in reports if report.seq > member.acknowledged}
             if not fresh:
                 return member.acknowledged
             try:
-                await self._commit(member, epoch, fresh)
+                await self._commit(member, epoch, [fresh[seq] for seq in sorted(fresh)], keep=keep)
             except MovedOn:
                 continue
+            except ConstraintFailed as error:
+                if error.table != REPORTS or not keep:
+                    raise
+                # this journal is an older copy of itself that gives a number out twice
+                keep = False
         raise MovedOn(f"the tasks of node {member.name} keep changing")
 
-    async def _commit(self, member: Member, epoch: int, reports: Sequence[Report]) -> None:
+    async def _commit(self, member: Member, epoch: int, reports: Sequence[Report], *, keep: bool) -> None:
         ledger, now = self._ledger, self._ledger.clock.now()
         batch = Batch()
         for report in reports:
             await self._fold(batch, member, epoch, report, now)
-        statements, last = self._statements(batch, member, epoch, reports[-1].seq)
+        if not keep:
+            batch.kept.clear()
+        last = reports[-1].seq
+        statements = self._statements(batch, member, epoch, last)
         reserved = {task: ledger.back_from_lost(fold.before, fold.after) for task, fold in batch.folds.items()}
         for task, held in reserved.items():
             if held is not None:
@@ -87,7 +99,7 @@ class Reports:
 
         await ledger.commits.write(statements, then)
 
-    def _statements(self, batch: Batch, member: Member, epoch: int, last: int) -> tuple[list[Statement], int]:
+    def _statements(self, batch: Batch, member: Member, epoch: int, last: int) -> list[Statement]:
         statements: list[Statement] = [
             update(
                 NodeRow,
@@ -102,7 +114,7 @@ class Reports:
             if fold.attempt:
                 statements.append(records.attempt_change(fold.before.attempt, fold.attempt))
             statements += fold.outputs
-        return [*statements, *records.events(batch.events), *records.reports(batch.kept)], last
+        return [*statements, *records.events(batch.events), *records.reports(batch.kept)]
 
     async def _fold(self, batch: Batch, member: Member, epoch: int, report: Report, now: datetime) -> None:
         fold = await self._fold_of(batch, member, report)
@@ -154,13 +166,13 @@ class Reports:
             "recovered",
             cause.node(member.name),
             node=member.id,
-            detail={"attempt": report.attempt[:80], "found": {k[:40]: v[:80] for k, v in (report.found or {}).items()}},
+            detail={"attempt": report.attempt[:80], "found": records.found(report)},
         )
 
 
 def event_of(report: Report, task: Task) -> lifecycle.Event | None:
     """The report as an event of the table; None when it says nothing about the task's state."""
-    reason = (report.reason or "")[:LONGEST_REASON]
+    reason = records.sentence(report.reason) or ""
     match report.what:
         case "accepted":
             return lifecycle.Accepted()
@@ -197,7 +209,7 @@ def _exited(report: Report) -> lifecycle.Exited:
             code=code,
             signal=None if told is None else told.signal,
             oom=None if told is None else told.oom,
-            reason=None if reason is None else reason[:LONGEST_REASON],
+            reason=records.sentence(reason),
         ),
         signalled=SIGNALLED.get(report.signalled or ""),
     )

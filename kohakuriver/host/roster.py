@@ -4,7 +4,7 @@ Status is derived from the session and from silence, never stored.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -36,6 +36,7 @@ class Member:
     version: str = ""
     acknowledged: int = 0
     allocation: int = 0
+    pinnable: frozenset[int] | None = None
     created: datetime
     session: Session | None = None
     heard: float | None = None
@@ -66,9 +67,10 @@ class Member:
             return self.quarantine
         return self.busy_reason if now < self.busy_until else ""
 
-    def learn(self, cells: list[WireCell], backends: list[BackendInfo]) -> None:
-        """Takes what hello or refresh said of the machine."""
+    def learn(self, cells: list[WireCell], backends: list[BackendInfo], pinnable: Sequence[int] | None = None) -> None:
+        """Takes what hello or refresh said of the machine. The cells have no `inventory.fault`."""
         self.cells, self.backends = cells, backends
+        self.pinnable = None if pinnable is None else frozenset(pinnable)
         self.inventory = Inventory(cells=tuple(_cell(cell) for cell in cells))
 
     def snapshot(self, now: float) -> Node:
@@ -82,6 +84,7 @@ class Member:
             inventory=self.inventory,
             backends=frozenset(backend.name for backend in self.backends if backend.usable),
             labels=self.labels,
+            pinnable=self.pinnable,
             unusable={b.name: (b.problems or ["it cannot be used"])[0] for b in self.backends if not b.usable},
             full=bool(self.full_reason(now)),
             full_reason=self.full_reason(now),

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 GOING_AWAY = 1001
 SUPERSEDED = 4000
 POLICY = 1008
-TOO_BIG = 1009
+TRY_LATER = 1013
 MOST_UNREADABLE = 100
 #: reports that a runner may have sent without an acknowledgement; twice what wire.md allows it
 MOST_WAITING = 512
@@ -52,8 +52,19 @@ class Session:
         self._unreadable = 0
         self.node = node
         self.id = ""
+        #: life of the journal that its reports count in
+        self.epoch = 0
         #: set when hello, inventory and wanted set are through
         self.live = False
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    @property
+    def backlog(self) -> int:
+        """Messages that wait to be sent."""
+        return len(self._first) + len(self._then)
 
     def send(self, message: link.Message) -> None:
         """Queues a message: acknowledgements and dials before wishes and assignments."""
@@ -78,7 +89,7 @@ class Session:
                 self.send(link.Unsupported(message=f"{_tag(data)}: {error}"[:200]))
                 continue
             if isinstance(message, link.Unsupported):
-                log.info("a runner did not understand us", extra={"action": "link", "what": message.message})
+                log.info("a runner did not understand us", extra={"action": "link", "what": message.message[:200]})
                 continue
             return message
         return None
@@ -100,6 +111,7 @@ class Session:
         if self._ended:
             return
         self._ended, self._code, self._reason = True, code, reason
+        self.live = False
         self._wake.set()
 
 

@@ -72,16 +72,18 @@ class Streams:
             yield connection
         finally:
             self._tickets.pop(secret, None)
+            self._open.get(node, set()).discard(ticket)
             self._finish(ticket)
 
     def take(self, secret: str, node: int) -> Ticket:
-        """The ticket that a runner shows, taken so that it is good once. Raises NotFound or Gone."""
+        """The ticket that a runner shows, taken so that it is good once; `serve` follows. Raises NotFound or Gone."""
         ticket = self._tickets.get(secret)
         if ticket is None or ticket.node != node:
             raise NotFound("no such ticket")
         del self._tickets[secret]
         if ticket.arrived.done():
             raise Gone("this ticket ran out")
+        self._open.setdefault(node, set()).add(ticket)
         return ticket
 
     async def serve(self, ticket: Ticket, connection: Connection) -> None:
@@ -90,30 +92,29 @@ class Streams:
             connection.close()
             return
         ticket.connection = connection
-        self._open.setdefault(ticket.node, set()).add(ticket)
         ticket.arrived.set_result(connection)
         try:
             await ticket.done.wait()
         finally:
-            self._open.get(ticket.node, set()).discard(ticket)
             connection.close()
 
     def refused(self, secret: str, node: int, reason: str) -> None:
         """The runner cannot open it."""
         ticket = self._tickets.get(secret)
-        if ticket is not None and ticket.node == node and not ticket.arrived.done():
-            ticket.arrived.set_exception(Unreachable(f"the node cannot open the stream: {reason[:200]}"))
+        if ticket is not None and ticket.node == node:
+            _fail(ticket, f"the node cannot open the stream: {reason[:200]}")
 
     def link_lost(self, node: int) -> None:
         """Waiting dials of the node fail; open streams go on (contracts.md §2)."""
         for ticket in self._tickets.values():
-            if ticket.node == node and not ticket.arrived.done():
-                ticket.arrived.set_exception(Unreachable("the link to the node was lost"))
+            if ticket.node == node:
+                _fail(ticket, "the link to the node was lost")
 
     def revoke(self, node: int) -> None:
         """Ends every stream of the node."""
         self.link_lost(node)
         for ticket in list(self._open.get(node, ())):
+            _fail(ticket, "the node was cut off")
             self._finish(ticket)
 
     def close(self) -> None:
@@ -129,3 +130,9 @@ class Streams:
         if ticket.connection is not None:
             ticket.connection.close()
         ticket.done.set()
+
+
+def _fail(ticket: Ticket, reason: str) -> None:
+    """Tells who waits for the connection that it does not come."""
+    if not ticket.arrived.done():
+        ticket.arrived.set_exception(Unreachable(reason))

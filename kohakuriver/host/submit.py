@@ -38,6 +38,8 @@ from kohakuriver.wire.link import MOST_ASSIGNMENT
 OURS = "KOHAKURIVER_"
 LONGEST_NAME = 128
 LONGEST_KEY = 128
+#: bytes that one submit may take in the store
+MOST_STORED = 64 * 1024 * 1024
 
 
 async def submit_tasks(
@@ -58,11 +60,12 @@ async def submit_tasks(
     now = host.clock.now()
     waits = host.settings.approve_users and actor.role is Role.USER
     status = Status.PENDING_APPROVAL if waits else Status.PENDING
-    tasks = _tasks(host, actor, specs, name=request.name, status=status, now=now)
+    name = None if request.name is None else check_name(request.name, "name", LONGEST_NAME)
+    tasks = _tasks(host, actor, specs, name=name, status=status, now=now)
     submitted = api.Submitted(batch=str(tasks[0].batch), tasks=[str(task.id) for task in tasks])
-    statements = [*_rows(host, actor, tasks), *_history(host, actor, tasks, now)]
-    if key is not None:
-        statements.append(_answer(actor, key, digest, submitted, now))
+    # the key first, so that a second request with it fails by it and not by the limit
+    answered = [] if key is None else [_answer(actor, key, digest, submitted, now)]
+    statements = [*answered, *_rows(host, actor, tasks), *_history(host, actor, tasks, now)]
 
     def then() -> None:
         for task in tasks:
@@ -111,12 +114,19 @@ def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
     for target in targets:
         if snapshot.named(target.node) is None:
             raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
-    specs = expand(spec, targets, request.copies)
-    if len(specs) > api.MOST_COPIES:
-        raise Invalid("too many tasks at once", field="copies", value=len(specs), limit=api.MOST_COPIES)
-    _check_size(host, spec)
+    count = request.copies * max(1, len(targets))
+    if count > api.MOST_COPIES:
+        raise Invalid("too many tasks at once", field="copies", value=count, limit=api.MOST_COPIES)
+    stored = count * _check_size(host, spec)
+    if stored > MOST_STORED:
+        raise TooLarge(
+            f"{count} tasks of this size take {stored} bytes, at most {MOST_STORED}: put big scripts into files",
+            field="copies",
+            value=stored,
+            limit=MOST_STORED,
+        )
     _check_fits(snapshot, spec, targets)
-    return specs
+    return expand(spec, targets, request.copies)
 
 
 def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
@@ -173,8 +183,6 @@ def _check_texts(request: api.SubmitTask) -> None:
         raise Invalid("a variable is given openly and as a secret", field=f"secrets.{min(both)}", value=min(both))
     if request.workdir is not None and not request.workdir.startswith("/"):
         raise Invalid("the working directory is an absolute path", field="workdir", value=request.workdir)
-    if request.name is not None:
-        check_name(request.name, "name", LONGEST_NAME)
 
 
 def _plain_backend(host: Host) -> str | None:
@@ -192,7 +200,8 @@ def _check_image(host: Host, backend: str | None) -> None:
         )
 
 
-def _check_size(host: Host, spec: TaskSpec) -> None:
+def _check_size(host: Host, spec: TaskSpec) -> int:
+    """The bytes that a node is told. Raises TooLarge."""
     task = Task(id=1 << 62, batch=1 << 62, owner=1 << 62, spec=spec, status=Status.PENDING, submitted=host.clock.now())
     size = len(codec.encode(assignment(task, Reserved(task=task.id, generation=1), "x" * 64))) + 1024
     if size > MOST_ASSIGNMENT:
@@ -202,6 +211,7 @@ def _check_size(host: Host, spec: TaskSpec) -> None:
             value=size,
             limit=MOST_ASSIGNMENT,
         )
+    return size
 
 
 def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -> None:

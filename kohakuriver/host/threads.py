@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from kohakuriver.errors import TooMany
+from kohakuriver.errors import NotReady, TooMany
 
 Result = TypeVar("Result")
 
@@ -32,8 +32,12 @@ class Threads:
         return await future
 
     async def file(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Runs the function on the pool for files; waits for a free thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._file, function, *arguments)
+        """Runs the function on the pool for files; waits for a free thread. Raises NotReady once it is closed."""
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._file, function, *arguments)
+        except RuntimeError:
+            raise NotReady("the host stops") from None
+        return await future
 
     def close(self) -> None:
         """Lets running functions end and takes no more."""

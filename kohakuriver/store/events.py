@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from kohakuriver.domain.ids import HIGHEST_ID
 from kohakuriver.errors import Invalid
 from kohakuriver.store.columns import moment
 from kohakuriver.store.models import EventRow
@@ -26,7 +27,7 @@ async def list_events(
         if value is not None:
             query = query.filter(**{column: value})
     if cursor is not None:
-        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 19 and int(cursor) <= HIGHEST_ID):
             raise Invalid("that is no cursor of this list", field="cursor", value=cursor)
         query = query.filter(**{"id__lt" if newest else "id__gt": int(cursor)})
     rows = await query.order_by("-id" if newest else "id").limit(limit + 1).values()

@@ -35,9 +35,18 @@ async def load_output(reader: Reader, attempt: str, stream: str) -> StoredOutput
     )
 
 
-async def attempts_done(reader: Reader, attempts: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Of these attempts: those of which the host has everything, and those that ended but whose output is not here."""
-    rows = await reader.of(AttemptRow).filter(id__in=list(attempts), finished__isnull=False).values("id", "state")
+async def attempt_place(reader: Reader, attempt: str) -> int | None:
+    """The node where an attempt ran; None when it never ran."""
+    rows = await reader.of(AttemptRow).filter(id=attempt, started__isnull=False).values("node_id")
+    return rows[0]["node_id"] if rows else None
+
+
+async def attempts_done(reader: Reader, attempts: Sequence[str], *, node: int) -> tuple[set[str], set[str]]:
+    """Of these attempts, as far as they are the node's: those of which the host has everything, and those that ended
+    but whose output is not here.
+    """
+    mine = reader.of(AttemptRow).filter(id__in=list(attempts), node_id=node, finished__isnull=False)
+    rows = await mine.values("id", "state")
     archived = {
         row["attempt_id"]
         for row in await reader.of(OutputRow).filter(attempt_id__in=list(attempts)).values("attempt_id")

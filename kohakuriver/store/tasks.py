@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kohakuriver.domain.ids import SHORTEST_SUFFIX
+from kohakuriver.domain.ids import HIGHEST_ID, SHORTEST_SUFFIX
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import FINAL, Exit, Status, Task, TaskSpec, Wanted
 from kohakuriver.store.columns import micros, micros_or_none, moment, moment_or_none
@@ -61,11 +61,13 @@ def task_statements_change(before: Task, after: Task) -> list[Statement]:
     """The columns that differ, written only if the row is still the one of `before`."""
     old, new = _changing(before), _changing(after)
     changed = {name: value for name, value in new.items() if value != old[name]}
+    if after.spec is not before.spec:  # the grace that a kill asked for
+        changed["spec"] = _spec_encoder().encode(after.spec).decode()
     return [update(TaskRow, where={"id": before.id, "version": before.version}, set=changed, expect=1)]
 
 
 def _changing(task: Task) -> dict[str, object]:
-    exit = task.exit or Exit()
+    end = task.exit or Exit()
     return {
         "status": task.status.value,
         "wanted": task.wanted.value,
@@ -75,10 +77,10 @@ def _changing(task: Task) -> dict[str, object]:
         "generation": task.generation,
         "started": micros_or_none(task.started),
         "finished": micros_or_none(task.finished),
-        "exit_code": exit.code,
-        "exit_signal": exit.signal,
-        "exit_oom": exit.oom,
-        "exit_reason": exit.reason,
+        "exit_code": end.code,
+        "exit_signal": end.signal,
+        "exit_oom": end.oom,
+        "exit_reason": end.reason,
     }
 
 
@@ -118,13 +120,20 @@ def exit_of(row: Mapping[str, Any], *, ended: bool) -> Exit | None:
 
 async def load_task(reader: Reader, task: int) -> Task | None:
     """The task of that id."""
-    rows = await reader.of(TaskRow).filter(id=task).values()
+    rows = await reader.of(TaskRow).filter(id=task).values() if 0 < task <= HIGHEST_ID else []
     return task_of(rows[0]) if rows else None
 
 
 async def open_tasks(reader: Reader) -> list[Task]:
     """Every task that is not final, by id."""
     rows = await reader.of(TaskRow).filter(status__in=OPEN_STATUSES).order_by("id").values()
+    return [task_of(row) for row in rows]
+
+
+async def lost_tasks(reader: Reader, tasks: Sequence[int], *, node: int) -> list[Task]:
+    """Those of the tasks that were given up on this node."""
+    wanted = [task for task in tasks if task <= HIGHEST_ID]
+    rows = await reader.of(TaskRow).filter(id__in=wanted, status=Status.LOST.value, node_id=node).values()
     return [task_of(row) for row in rows]
 
 

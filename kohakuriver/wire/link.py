@@ -5,9 +5,10 @@ default: a host speaks to runners one release older and one newer.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 MAJOR = 1
 #: bytes of one encoded message; anything bigger is a stream
@@ -23,6 +24,10 @@ DEAD_SECONDS = 15.0
 TICKET_SECONDS = 10.0
 STREAM_PROTOCOL = "kohakuriver-stream"
 
+#: numbers fit 64 bits, as every store and journal keeps them; a message with another is unreadable
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
 
 class Message(msgspec.Struct, kw_only=True, tag_field="t", omit_defaults=True):
     """Anything that crosses the link."""
@@ -34,10 +39,10 @@ class WireDevice(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str
     kind: str = "gpu"
     model: str = ""
-    memory: int = 0
+    memory: Count = 0
     uuid: str | None = None
-    index: int | None = None
-    numa: int | None = None
+    index: Count | None = None
+    numa: Int | None = None
     group: str | None = None
     modes: list[str] = msgspec.field(default_factory=lambda: ["host"])
 
@@ -45,10 +50,10 @@ class WireDevice(msgspec.Struct, kw_only=True, omit_defaults=True):
 class WireCell(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A NUMA cell, as domain.resources.Cell."""
 
-    id: int = 0
-    cpus: list[int] = []
-    siblings: list[int] = []
-    memory: int = 0
+    id: Count = 0
+    cpus: list[Count] = []
+    siblings: list[Count] = []
+    memory: Count = 0
     devices: list[WireDevice] = []
 
 
@@ -76,14 +81,16 @@ class Hello(Message, kw_only=True, tag="hello"):
     #: the cluster that this runner belongs to, "" before its first welcome
     cluster: str = ""
     #: the highest incarnation of the host that it has seen
-    incarnation: int = 0
+    incarnation: Int = 0
     #: number of this journal's life; a wiped journal begins a new one
-    epoch: int
+    epoch: Count
     boot: str
     session: str
     cells: list[WireCell] = []
     backends: list[BackendInfo] = []
     labels: dict[str, str] = {}
+    #: cpus that are given out whole; the rest is shared. None: none is set apart
+    pinnable: list[Count] | None = None
     #: wall clock of the node, to show its skew
     clock: datetime | None = None
 
@@ -187,8 +194,8 @@ class Assign(Message, kw_only=True, tag="assign"):
 class WireExit(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How it ended, in the runtime's words."""
 
-    code: int | None = None
-    signal: int | None = None
+    code: Int | None = None
+    signal: Int | None = None
     oom: bool | None = None
     reason: str | None = None
 
@@ -197,7 +204,7 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What an attempt used, as far as the backend could tell. Seconds and bytes."""
 
     cpu_seconds: float | None = None
-    memory_peak: int | None = None
+    memory_peak: Count | None = None
     #: seconds in `running`, pauses left out
     running_seconds: float | None = None
 
@@ -205,9 +212,9 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Sealed(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One stream of output at its end. The first `head` bytes and the last `tail` bytes are kept; `size` is all."""
 
-    size: int = 0
-    head: int = 0
-    tail: int = 0
+    size: Count = 0
+    head: Count = 0
+    tail: Count = 0
     #: True: `size` is a lower bound, for bytes went by unseen
     at_least: bool = False
     #: the kept bytes, head then tail, when they are few
@@ -217,7 +224,7 @@ class Sealed(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Report(Message, kw_only=True, tag="report"):
     """What happened to an attempt, in the order of `seq`; kept by the runner until it is acknowledged."""
 
-    seq: int
+    seq: Count
     attempt: str
     #: accepted, refused_for_now, refused_for_good, started, start_failed, never_started, paused, resumed,
     #: limit_reached, exited, recovered, unknown
@@ -260,12 +267,12 @@ class Heartbeat(Message, kw_only=True, tag="heartbeat"):
     at: datetime | None = None
     cpu: float | None = None
     load: float | None = None
-    memory_used: int | None = None
-    memory_total: int | None = None
-    disk_used: int | None = None
-    disk_total: int | None = None
+    memory_used: Count | None = None
+    memory_total: Count | None = None
+    disk_used: Count | None = None
+    disk_total: Count | None = None
     temperature: float | None = None
-    running: int = 0
+    running: Count = 0
     #: attempt -> (cpu seconds, bytes of memory)
     stats: dict[str, tuple[float, int]] = {}
     #: what a probe could not find out, and why
@@ -294,6 +301,8 @@ class Refresh(Message, kw_only=True, tag="refresh"):
 
     cells: list[WireCell] = []
     backends: list[BackendInfo] = []
+    #: as in hello
+    pinnable: list[Count] | None = None
 
 
 class Unsupported(Message, kw_only=True, tag="unsupported"):
