@@ -115,7 +115,10 @@ class ResumeWanted:
 
 @dataclass(frozen=True, kw_only=True)
 class KillWanted:
-    """Somebody wants it ended."""
+    """Somebody wants it ended. A grace that is given takes the place of the task's own, while it is ended too."""
+
+    #: seconds between SIGTERM and SIGKILL
+    grace: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,12 +297,15 @@ def _wish(wanted: Wanted) -> Handler:
 
 
 def _end(wanted: Wanted, status: Status) -> Handler:
-    """The wish to end it: a move to `status`, and a rising wish unless it was wanted already."""
+    """The wish to end it: a move to `status`, and a rising wish unless it was wanted already, in this way."""
 
     def handler(task: Task, event: Event, now: datetime) -> Task:
         if wanted is Wanted.STOPPED and task.spec.kind is not Kind.VPS:
             raise InvalidTransition(f"task {task.id}: only a VPS can be stopped; kill it instead")
         moved = _to(status)(task, event, now) if status is not task.status else task
+        grace = event.grace if isinstance(event, KillWanted) else None
+        if grace is not None and grace != task.spec.grace:
+            return replace(moved, wanted=wanted, wish=task.wish + 1, spec=replace(task.spec, grace=grace))
         if task.wanted is wanted or (task.wanted is Wanted.KILLED and wanted is Wanted.STOPPED):
             return moved
         return replace(moved, wanted=wanted, wish=task.wish + 1)

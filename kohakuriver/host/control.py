@@ -18,11 +18,9 @@ from kohakuriver.wire.api import TaskView
 
 
 async def kill(host: Host, actor: Actor, ref: str, grace: int | None = None) -> TaskView:
-    """Ends the task. A second call while it ends changes nothing; one that has ended is a Conflict."""
+    """Ends the task. A second call while it ends changes at most the grace; one that has ended is a Conflict."""
     task = await _mine(host, actor, ref, Action.TASK_CONTROL)
-    if grace is not None:
-        host.dispatch.grace[task.id] = grace
-    return await _record(host, actor, task, KillWanted())
+    return await _record(host, actor, task, KillWanted(grace=grace))
 
 
 async def pause(host: Host, actor: Actor, ref: str) -> TaskView:

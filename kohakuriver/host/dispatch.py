@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 #: seconds after which something is sent again that has shown no effect
 AGAIN = 5.0
+#: messages waiting for a node that reads slowly, beyond which nothing is sent again
+MOST_BACKLOG = 1000
+TICK = 1.0
 
 
 @dataclass(kw_only=True)
@@ -27,15 +30,12 @@ class Dispatch:
     clock: Clock
     #: the name of a user by id
     owner: Callable[[int], str]
-    #: seconds of grace that a kill asked for, by task; without an entry, the task's own
-    grace: dict[int, int] = field(default_factory=dict)
     _sent: dict[str, float] = field(default_factory=dict)
 
     def follow(self, before: Task, after: Task) -> None:
         """Called after every committed change of a task."""
         if after.status not in HOLDING:
             self._sent.pop(before.attempt, None)
-            self.grace.pop(after.id, None)
             return
         if after.wish != before.wish and before.status in HOLDING:
             self.wish(after)
@@ -78,16 +78,16 @@ class Dispatch:
                 self.assign(task)
 
     async def run(self) -> None:
-        """Looks every few seconds for what has shown no effect."""
+        """Looks every second for what has shown no effect."""
         while True:
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(TICK)
             self.tick()
 
     def tick(self) -> None:
         """Sends again, once in 5 seconds an attempt, what differs from what is wanted."""
         now = self.clock.monotonic()
         for member in self.roster.live():
-            if not member.connected:
+            if member.session is None or not member.connected or member.session.backlog > MOST_BACKLOG:
                 continue
             for task in self.board.on_node(member.id):
                 if self._sent.get(task.attempt, float("-inf")) > now - AGAIN:
@@ -98,8 +98,7 @@ class Dispatch:
                     self.wish(task)
 
     def _wish_of(self, task: Task) -> link.Wish:
-        grace = self.grace.get(task.id, task.spec.grace)
-        return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=grace)
+        return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=task.spec.grace)
 
 
 def differs(task: Task) -> bool:
