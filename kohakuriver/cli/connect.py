@@ -10,7 +10,7 @@ from kohakuriver.client.place import Place, Wishes, find_place, my_surroundings
 
 def connect(args: argparse.Namespace, out: Output) -> Client:
     """A client for the host that flags, environment and files name. Connects with its first request."""
-    return Client(place_of(args, out))
+    return Client(place_of(args, out), look_again=lambda: place_of(args, out))
 
 
 def place_of(args: argparse.Namespace, out: Output) -> Place:

@@ -28,7 +28,7 @@ def print_pages(
         raise UsageError("a list has at least one row", field="--limit", value=limit, limit="1 or more")
     rows, more = collect(client, template, query, limit=None if every else limit)
     out.data(rows, columns=columns, name=name, more=more)
-    if more:
+    if more and not out.machine:
         out.note(f"there are more than {len(rows)}; see them with --limit or --all")
     return OK
 

@@ -28,7 +28,6 @@ HISTORY = (
     of("at", "TIME", moment),
     Column("what", "WHAT"),
     Column("actor", "BY"),
-    Column("node", "NODE"),
     Column("detail", "DETAIL", lambda row: " ".join(f"{k}={v}" for k, v in (row.get("detail") or {}).items())),
 )
 CANDIDATES = (

@@ -31,6 +31,8 @@ def wait_after_submit(client: Client, tasks: Sequence[str], out: Output, *, logs
     """As `wait_command`, for tasks that the host has just taken; with `logs` the output of the only one."""
     bears = patience(out)
     bears.worked()
+    if out.style.quiet and not logs:
+        out.data([{"id": task} for task in tasks])
     out.note(f"submitted {' '.join(f'task {task}' for task in tasks)}")
     try:
         if logs:
@@ -74,7 +76,7 @@ def _wait_all(
         views.append(view)
         how = f" ({ended(view)})" if ended(view) else ""
         out.note(f"task {view['id']} {view['status']}{how}")
-    if out.machine and not quiet:
+    if out.machine and not (quiet or out.style.quiet):
         out.data(views[0] if len(views) == 1 else views)
     return next((code for code in map(task_exit_code, views) if code), OK)
 
@@ -89,7 +91,11 @@ class _Follower(threading.Thread):
         self._failure: Exception | None = None
         write = out.raw if stream == "stdout" else out.raw_error
         self._reader = OutputReader(
-            Client(client.place), task, Part(stream=stream, offset=0), write=write, patience=bears
+            Client(client.place, look_again=client.look_again),
+            task,
+            Part(stream=stream, offset=0),
+            write=write,
+            patience=bears,
         )
 
     def run(self) -> None:

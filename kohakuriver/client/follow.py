@@ -6,8 +6,8 @@ from http.client import HTTPResponse
 from typing import Any, NamedTuple
 
 from kohakuriver.client.http import BROKEN, Client
-from kohakuriver.client.patience import Patience
-from kohakuriver.errors import NotReady, Unreachable
+from kohakuriver.client.patience import PASSING, Patience
+from kohakuriver.errors import Unreachable
 from kohakuriver.wire import urls
 
 BYTES = "application/octet-stream"
@@ -64,7 +64,7 @@ class OutputReader:
                 return self._read_once(follow=True)
             except TimeoutError:
                 continue
-            except (Unreachable, NotReady) as error:
+            except PASSING as error:
                 self._patience.failed(error)
 
     def follow_to_end(self) -> None:
@@ -118,7 +118,7 @@ def wait_for(client: Client, task: str, *, patience: Patience, until: float | No
         path = urls.fill(urls.TASK_WAIT, {"timeout": round(left, 1)}, task=task)
         try:
             view: dict[str, Any] = client.get(path, timeout=client.timeout + ONE_WAIT)
-        except (Unreachable, NotReady) as error:
+        except PASSING as error:
             patience.failed(error)
             continue
         patience.worked()
@@ -134,7 +134,7 @@ def is_over(client: Client, task: str, patience: Patience) -> bool:
     while True:
         try:
             return client.get(urls.fill(urls.TASK, task=task))["status"] in ENDED
-        except (Unreachable, NotReady) as error:
+        except PASSING as error:
             patience.failed(error)
 
 
@@ -151,7 +151,7 @@ def changes(client: Client, patience: Patience) -> Iterator[dict[str, Any]]:
             continue
         except BROKEN:
             patience.failed(Unreachable("the stream of changes broke"))
-        except (Unreachable, NotReady) as error:
+        except PASSING as error:
             patience.failed(error)
         else:
             patience.failed(Unreachable("the stream of changes ended"))

@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,10 +28,16 @@ class Lost(Unreachable):
 class Client:
     """Requests to one host, one after the other. Not for several threads; `stream` has connections of its own."""
 
-    def __init__(self, place: Place, *, timeout: float = TIMEOUT) -> None:
-        """`timeout` in seconds bounds the connecting and each wait for bytes."""
+    def __init__(
+        self, place: Place, *, timeout: float = TIMEOUT, look_again: Callable[[], Place] | None = None
+    ) -> None:
+        """`timeout` in seconds bounds the connecting and each wait for bytes.
+
+        `look_again` finds the place anew when the credential does not count any more: a lab makes one at each start.
+        """
         self.place = place
         self.timeout = timeout
+        self.look_again = look_again
         self._connection: http.client.HTTPConnection | None = None
 
     def get(self, path: str, *, timeout: float | None = None) -> Any:
@@ -54,7 +60,7 @@ class Client:
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> Any:
         """The answer's JSON, None for an empty one. Raises the error that the host names, or Unreachable."""
-        headers = self._headers("application/json")
+        headers = {}
         data = None
         if body is not None:
             data = json.dumps(body).encode()
@@ -64,6 +70,10 @@ class Client:
         try:
             return self._once(method, path, data, headers, timeout)
         except Lost:
+            return self._once(method, path, data, headers, timeout)
+        except NotSignedIn:
+            if not self._has_new_credential():
+                raise
             return self._once(method, path, data, headers, timeout)
 
     @contextmanager
@@ -75,6 +85,10 @@ class Client:
         connection = self._open(timeout)
         try:
             response = self._ask(connection, "GET", path, None, self._headers(accept))
+            if response.status == 401 and self._has_new_credential():
+                connection.close()
+                connection = self._open(timeout)
+                response = self._ask(connection, "GET", path, None, self._headers(accept))
             if response.status >= 300:
                 raise self._refusal(response, self._read(response))
             yield response
@@ -96,7 +110,7 @@ class Client:
         if connection.sock is not None:
             connection.sock.settimeout(timeout or self.timeout)
         try:
-            response = self._ask(connection, method, path, data, headers)
+            response = self._ask(connection, method, path, data, self._headers("application/json") | headers)
             body = self._read(response)
         except BaseException:
             self.close()
@@ -104,6 +118,15 @@ class Client:
         if response.status >= 300:
             raise self._refusal(response, body)
         return self._value(body)
+
+    def _has_new_credential(self) -> bool:
+        if self.look_again is None:
+            return False
+        found = self.look_again()
+        if found.url != self.place.url or found.token == self.place.token:
+            return False
+        self.place = found
+        return True
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
         """A connected socket in an HTTPConnection; with TLS the other side is known before a byte is sent."""
@@ -113,7 +136,8 @@ class Client:
         connection = http.client.HTTPConnection(name, port, timeout=timeout)
         try:
             # as bytes: a str name would load the tables of international names first
-            plain = socket.create_connection((name.encode() if name.isascii() else name, port), timeout)
+            where: Any = name.encode() if name.isascii() else name
+            plain = socket.create_connection((where, port), timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sock = self._wrap(plain, name) if secure else plain
         except OSError as error:
@@ -173,7 +197,7 @@ class Client:
         if "json" not in kind and response.status in {400, 404, 405, 501}:
             return self._unreachable(f"what answers there (status {response.status}) is no KohakuRiver host")
         error = problem_error(response.status, kind, body, response.headers.get("Retry-After"))
-        if isinstance(error, NotSignedIn):
+        if isinstance(error, NotSignedIn) and "auth login" not in error.message:
             error.add_note("sign in: kohakuriver auth login")
         return error
 

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable
 
-from kohakuriver.errors import NotReady, Unreachable
+from kohakuriver.errors import KohakuRiverError, NotReady, NotSignedIn, Unreachable
 
 #: seconds that the host may stay away before waiting is given up
 PATIENCE = 600.0
+#: a lab that starts again makes a new token, shortly after it answers again
+SIGN_IN_PATIENCE = 10.0
+#: what may pass by itself
+PASSING = (Unreachable, NotReady, NotSignedIn)
 #: seconds that a round of asking takes at least
 ROUND = 0.5
 FIRST_PAUSE = 0.2
@@ -41,7 +45,7 @@ class Patience:
         self._since = None
         self._next = FIRST_PAUSE
 
-    def failed(self, error: Unreachable | NotReady) -> None:
+    def failed(self, error: KohakuRiverError) -> None:
         """Pause before another try; raises the error when it never worked, or not for too long."""
         now = self.clock()
         if not self._worked:
@@ -49,7 +53,8 @@ class Patience:
         if self._since is None:
             self._since = now
             self.tell(f"lost the host, trying again for {self._seconds:.0f} s: {error.message}")
-        if now - self._since >= self._seconds:
+        most = min(self._seconds, SIGN_IN_PATIENCE) if isinstance(error, NotSignedIn) else self._seconds
+        if now - self._since >= most:
             raise error
         self._pause(self._next)
         self._next = min(self._next * 2, LONGEST_PAUSE)

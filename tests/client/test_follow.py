@@ -7,7 +7,7 @@ from kohakuriver.client.http import Client
 from kohakuriver.client.patience import LONGEST_PAUSE, Patience
 from kohakuriver.client.place import Place
 from kohakuriver.domain.tasks import FINAL
-from kohakuriver.errors import NotFound, Unreachable
+from kohakuriver.errors import NotFound, NotSignedIn, Unreachable
 
 from .scripted import Peer, Reply, problem, stream
 
@@ -184,3 +184,13 @@ def test_changes_begin_with_a_look_at_everything_and_again_after_a_break(peer: P
     assert [next(seen)["kind"] for _ in range(4)] == ["hello", "task", "hello", "node"]
     assert peer.asked[0].headers["Accept"] == "application/x-ndjson"
     seen.close()
+
+
+def test_a_lab_that_makes_a_new_token_is_waited_for_shortly(peer: Peer, patience: Patience, clock: Clock) -> None:
+    stranger = problem(401, "not_signed_in", "who are you")
+    peer.on("GET", WAIT, {"status": "running"}, stranger, stranger, {"status": "completed"})
+    assert wait_for(Client(Place(url=peer.url)), "7", patience=patience) == {"status": "completed"}
+    peer.on("GET", WAIT, stranger)
+    with pytest.raises(NotSignedIn):
+        wait_for(Client(Place(url=peer.url)), "7", patience=patience)
+    assert clock.now < 20

@@ -173,3 +173,24 @@ def test_authority_in_a_file_is_trusted(tmp_path) -> None:
 def test_https_to_a_plain_port_says_so(peer: Peer) -> None:
     with pytest.raises(Unreachable, match="does it speak https"):
         Client(Place(url=peer.url.replace("http:", "https:")), timeout=5).get("/a")
+
+
+def test_a_credential_that_was_replaced_meanwhile_is_looked_up_again(peer: Peer) -> None:
+    def answer(asked) -> Reply:
+        good = asked.headers["Authorization"] == "Bearer kru_new"
+        return Reply({"n": 1}) if good else problem(401, "not_signed_in", "who are you")
+
+    peer.on("GET", "/a", answer)
+    found = Place(url=peer.url, token="kru_new")
+    one = Client(found._replace(token="kru_old"), look_again=lambda: found)
+    assert one.get("/a") == {"n": 1}
+    with Client(found._replace(token="kru_old"), look_again=lambda: found).stream(
+        "/a", accept="*/*", timeout=5
+    ) as reply:
+        assert reply.status == 200
+        reply.read()
+    with pytest.raises(NotSignedIn):
+        Client(found._replace(token="kru_old"), look_again=lambda: found._replace(token="kru_old")).get("/a")
+    with pytest.raises(NotSignedIn):
+        Client(found._replace(token="kru_old"), look_again=lambda: found._replace(url="http://127.0.0.1:1")).get("/a")
+    one.close()

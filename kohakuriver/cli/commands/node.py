@@ -15,7 +15,7 @@ HELP = "the machines: look at them, add them, drain them"
 STATES = ("online", "suspect", "offline", "revoked")
 SAMPLES = (
     of("at", "TIME", moment),
-    of("cpu", "CPU %", lambda value: "" if value is None else f"{value:.0f}"),
+    of("cpu", "CPU", lambda value: "" if value is None else f"{value:.0%}"),
     of("load", "LOAD", lambda value: "" if value is None else f"{value:.2f}"),
     of("memory_used", "MEMORY", size),
     of("disk_used", "DISK", size),
