@@ -109,3 +109,15 @@ def test_status_is_written_in_one_place(folder: str, trees: Trees) -> None:
         and ast.unparse(target.value) in ("task", "row")
     ]
     assert found == []
+
+
+def test_nothing_that_ships_imports_the_test_kit(trees: Trees) -> None:
+    found = []
+    for name, tree in trees.items():
+        if name.parts[:2] == ("kohakuriver", "testing"):
+            continue
+        for node in ast.walk(tree):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [f"{name}:{node.lineno}" for module in names if f"{module}.".startswith("kohakuriver.testing.")]
+    assert found == []

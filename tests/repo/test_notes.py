@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def events(kind: type) -> list[lifecycle.Event]:
         ours = [lifecycle.Exited(exit=Exit(code=143), signalled=signal) for signal in signals]
         return [lifecycle.Exited(exit=end) for end in ends] + ours
     given = {"reason": "why", "node": 1}
-    return [kind(**{name: given[name] for name in kind.__dataclass_fields__})]
+    needed = [field.name for field in fields(kind) if field.default is MISSING]
+    return [kind(**{name: given[name] for name in needed})]
 
 
 def said(status: str, cell: str) -> set[str]:

@@ -1,5 +1,6 @@
 """Sizes, places and names: what keeps the tree findable."""
 
+import ast
 import statistics
 from pathlib import Path
 
@@ -10,6 +11,7 @@ TOP = {
 }  # fmt: skip
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager2"}
 MOST_LINES = 400
+MOST_FUNCTION_LINES = 60
 MOST_HOOK_LINES = 200
 
 
@@ -34,9 +36,21 @@ def test_no_file_of_code_is_longer_than_400_lines(texts: dict[Path, str]) -> Non
     assert {str(name): _lines(text) for name, text in _code(texts).items() if _lines(text) > MOST_LINES} == {}
 
 
-def test_the_usual_module_is_short(trees: dict[Path, object], texts: dict[Path, str]) -> None:
+def test_the_usual_module_is_short(trees: dict[Path, ast.Module], texts: dict[Path, str]) -> None:
     sizes = [lines for name in trees if (lines := _lines(texts[name])) > 5]
     assert statistics.median(sizes) < 150
+
+
+def test_no_function_is_longer_than_a_screen(trees: dict[Path, ast.Module]) -> None:
+    """40 lines are the habit; a table or a composition may take a few more."""
+    long = {
+        f"{name}:{node.lineno} {node.name}": size
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (size := (node.end_lineno or 0) - node.lineno + 1) > MOST_FUNCTION_LINES
+    }
+    assert long == {}
 
 
 def test_the_list_of_hooks_stays_short(texts: dict[Path, str]) -> None:
