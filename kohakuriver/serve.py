@@ -287,6 +287,8 @@ def _runner_settings(
         shared_dir=runner.shared_dir,
         reserved_cores=runner.reserved_cores,
         reserved_memory=runner.reserved_memory,
+        pinnable_cpus=runner.pinnable_cpus or None,
+        local_temp_dir=runner.local_temp_dir,
         labels=runner.labels,
         backend_config={name: {**everywhere, **sections.get(name, {})} for name in {*sections, *plugins.backends()}},
         output=OutputLimits(head=runner.output_head, tail=runner.output_tail),

@@ -18,6 +18,7 @@ from kohakuriver.host.link import Links
 from kohakuriver.host.liveness import Liveness
 from kohakuriver.host.owners import Owners, Person
 from kohakuriver.host.reports import Reports
+from kohakuriver.host.retention import Retention
 from kohakuriver.host.returned import Returned
 from kohakuriver.host.roster import Member, Roster
 from kohakuriver.host.scheduler import Scheduler
@@ -98,7 +99,14 @@ def run_host(host: Host) -> None:
         clock=host.clock,
         lost_after=host.settings.lost_after,
     )
-    for loop in (host.scheduler.run(), host.dispatch.run(), liveness.run()):
+    retention = Retention(
+        reader=host.store.reader,
+        commits=host.commits,
+        blobs=host.blobs,
+        clock=host.clock,
+        output_days=host.settings.output_days,
+    )
+    for loop in (host.scheduler.run(), host.dispatch.run(), liveness.run(), retention.run()):
         host.loops.append(host.group.create_task(loop))
 
 

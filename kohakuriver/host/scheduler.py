@@ -56,7 +56,7 @@ class Scheduler:
             self.wake()
 
     async def run(self) -> None:
-        """Passes until cancelled. A pass that the store refuses is logged and tried again by the next."""
+        """Passes until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(TIMER):
@@ -64,15 +64,11 @@ class Scheduler:
             except TimeoutError:
                 pass
             self._wake.clear()
-            try:
-                await self.tick()
-            except KohakuRiverError as error:
-                log.warning("placing failed: %s", error, extra={"action": "schedule"})
-                await asyncio.sleep(LONGEST_PAUSE)
+            await self.tick()
             await asyncio.sleep(min(LONGEST_PAUSE, SPARE * self.last_duration))
 
     async def tick(self) -> int:
-        """One pass; how many tasks it placed."""
+        """One pass; how many tasks it placed. What the store refuses is logged and tried again by a later pass."""
         began = self._clock.monotonic()
         self.passes += 1
         self.last_pass = began
@@ -100,7 +96,10 @@ class Scheduler:
             return len(await self._ledger.place(member, known))
         except MovedOn:
             self.wake()
-            return 0
+        except KohakuRiverError as error:
+            # the other nodes' share is placed all the same; the timer tries this one again
+            log.warning("placing failed: %s", error, extra={"action": "schedule", "node": member.name})
+        return 0
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""

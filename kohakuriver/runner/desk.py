@@ -77,7 +77,11 @@ class Desk:
         if assign.script is not None:
             argv = script.script_argv(directory, assign.script, argv)
         env = environment.environment(
-            assign, node=self.settings.name, now=self.clock.wall(), shared_dir=self.settings.shared_dir
+            assign,
+            node=self.settings.name,
+            now=self.clock.wall(),
+            shared_dir=self.settings.shared_dir,
+            local_temp_dir=self.settings.local_temp_dir,
         )
         return jobs.job(
             assign,

@@ -148,8 +148,15 @@ class Runner:
             cells=self._inventory,
             backends=self._infos,
             labels=dict(self.settings.labels),
+            pinnable=self._pinnable(self._inventory),
             clock=self.clock.wall(),
         )
+
+    def _pinnable(self, cells: list[WireCell]) -> list[int] | None:
+        """The cpus that are set apart, as far as this machine has them."""
+        chosen = self.settings.pinnable_cpus
+        there = {cpu for cell in cells for cpu in cell.cpus}
+        return None if chosen is None else sorted(there.intersection(chosen))
 
     def _order(self, desk: Desk, group: asyncio.TaskGroup, message: Order) -> None:
         """What the host wants; returns at once."""
@@ -197,7 +204,7 @@ class Runner:
             infos, cells = await kinds.look(desk.backends, self._infos, await self._in_thread(self._cells))
             if (infos, cells) != (self._infos, self._inventory):
                 self._infos, self._inventory = infos, cells
-                self.link.send(Refresh(cells=cells, backends=infos))
+                self.link.send(Refresh(cells=cells, backends=infos, pinnable=self._pinnable(cells)))
 
     def _context(self, name: str) -> Context:
         state = self.settings.data_dir / "backends" / name

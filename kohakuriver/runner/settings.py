@@ -42,6 +42,10 @@ class RunnerSettings:
     #: cores and memory that are kept for the machine itself
     reserved_cores: int = 0
     reserved_memory: int = 0
+    #: cpus that are given out whole; None: none is set apart
+    pinnable_cpus: tuple[int, ...] | None = None
+    #: fast scratch space of this node, told to every job
+    local_temp_dir: Path | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     #: each backend's own section of the configuration
     backend_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -9,7 +9,13 @@ from kohakuriver.wire.link import Assign
 
 
 def environment(
-    assign: Assign, *, node: str, now: datetime, shared_dir: Path | None = None, elapsed: float = 0.0
+    assign: Assign,
+    *,
+    node: str,
+    now: datetime,
+    shared_dir: Path | None = None,
+    local_temp_dir: Path | None = None,
+    elapsed: float = 0.0,
 ) -> Mapping[str, str]:
     """The task's own values below ours."""
     reserved = assign.reserved
@@ -29,5 +35,7 @@ def environment(
         ours["KOHAKURIVER_DEADLINE"] = codec.rfc3339(now + left)
     if shared_dir is not None:
         ours["KOHAKURIVER_SHARED_DIR"] = str(shared_dir)
+    if local_temp_dir is not None:
+        ours["KOHAKURIVER_LOCAL_TEMP_DIR"] = str(local_temp_dir)
     defaults = {"OMP_NUM_THREADS": str(len(reserved.cpus))} if reserved.cpus else {}
     return {**defaults, **assign.env, **ours}
