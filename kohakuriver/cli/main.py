@@ -13,7 +13,7 @@ from kohakuriver.cli import exits
 from kohakuriver.cli.exits import UsageError, exit_code
 from kohakuriver.cli.output import FORMATS, Output, Style
 from kohakuriver.cli.parser import DEFAULTS, GLOBALS, PROGRAM, Parser, add_globals, with_defaults
-from kohakuriver.errors import KohakuRiverError
+from kohakuriver.errors import KohakuRiverError, NotSignedIn
 
 #: noun -> (module under cli.commands, what the top-level help says)
 NOUNS: dict[str, tuple[str, str]] = {
@@ -59,6 +59,8 @@ def run(argv: Sequence[str]) -> int:
         code = exit_code(error)
         if code != exits.TIMED_OUT:
             code = getattr(args, "own_failure", code)
+        if isinstance(error, NotSignedIn) and not hasattr(args, "signs_in") and "auth login" not in error.message:
+            error.add_note("sign in: kohakuriver auth login")
         out.error(error, exit_code=code)
     except KeyboardInterrupt:
         code = exits.INTERRUPTED

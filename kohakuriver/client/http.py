@@ -196,10 +196,7 @@ class Client:
         kind = response.headers.get("Content-Type", "")
         if "json" not in kind and response.status in {400, 404, 405, 501}:
             return self._unreachable(f"what answers there (status {response.status}) is no KohakuRiver host")
-        error = problem_error(response.status, kind, body, response.headers.get("Retry-After"))
-        if isinstance(error, NotSignedIn) and "auth login" not in error.message:
-            error.add_note("sign in: kohakuriver auth login")
-        return error
+        return problem_error(response.status, kind, body, response.headers.get("Retry-After"))
 
     def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"kohakuriver/{__version__}"}

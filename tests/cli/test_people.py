@@ -157,7 +157,7 @@ def test_login_keeps_a_token_that_the_next_command_uses(nobody, peer: Peer, home
 def test_a_wrong_password_keeps_nothing(nobody, peer: Peer, home: Path, monkeypatch) -> None:
     peer.on("POST", "/api/v1/auth/login", problem(401, "not_signed_in", "wrong"))
     typed(monkeypatch, "x\n")
-    assert nobody("auth", "login", "-u", "ann", "--password-stdin").code == 4
+    assert nobody("auth", "login", "-u", "ann", "--password-stdin") == (4, "", "error: wrong\n")
     assert not (home / ".kohakuriver").exists()
 
 

@@ -37,14 +37,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     login.add_argument("--token-stdin", action="store_true", help="keep this API token instead")
     login.add_argument("--token-name", metavar="NAME", help="what to call the new token (cli-MACHINE)")
     _refuse_secrets(login)
-    login.set_defaults(run=sign_in)
+    login.set_defaults(run=sign_in, signs_in=True)
     setup = verbs.add_parser("setup", help="first use of an account: set its password with the one-time secret")
     setup.add_argument(
         "-u", "--user", metavar="USER", help="with the secret of the first start: name of the first admin"
     )
     setup.add_argument("--stdin", action="store_true", help="read secret and password from standard input, a line each")
     setup.add_argument("--token-name", metavar="NAME", help="what to call the new token (cli-MACHINE)")
-    setup.set_defaults(run=set_up)
+    setup.set_defaults(run=set_up, signs_in=True)
     logout = verbs.add_parser("logout", help="forget the kept token")
     logout.add_argument("-r", "--revoke", action="store_true", help="and make it void at the host")
     logout.set_defaults(run=sign_out)
