@@ -124,6 +124,12 @@ def _apply(connection: Connection, statements: Sequence[Statement]) -> tuple[int
         except ConstraintFailed as error:
             error.index = index
             raise
+        except (KohakuRiverError, BatchFailed):
+            raise
+        # a value that the driver chokes on in a way of its own: its sender is told, the others are not hurt
+        except Exception as error:
+            log.exception("statement failed", extra={"action": "store_statement", "what": statement.what})
+            raise StoreError(f"{statement.what}: {type(error).__name__}: {error}") from error
         if statement.expect is not None and count != statement.expect:
             raise WrongCount(statement, count, index)
         counts.append(count)

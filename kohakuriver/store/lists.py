@@ -59,14 +59,16 @@ async def list_rows(
     """A page of tasks and the cursor of the next. Raises Invalid for a sort or cursor that is none."""
     order = _order(sort)
     after = _read(cursor, sort)
-    columns = {"owner_id": owner, "node_id": node, "name": name, "batch": batch, "kind": kind}
+    columns: dict[str, Any] = {"owner_id": owner, "node_id": node, "name": name, "batch": batch, "kind": kind}
+    if statuses and len(statuses) == 1:
+        columns["status"], statuses = statuses[0], None
     where = [(f'"{column}" = ?', value) for column, value in columns.items() if value is not None]
     rows: list[dict[str, Any]] = []
     if after is None or not after.empty:
-        rows = await _part(reader, where, statuses, order, after, limit + 1, empty=False)
+        rows = await _part(reader, where, statuses, order, after, limit=limit + 1, empty=False)
     if order.nullable and len(rows) <= limit:
         tail = after if after is not None and after.empty else None
-        rows += await _part(reader, where, statuses, order, tail, limit + 1 - len(rows), empty=True)
+        rows += await _part(reader, where, statuses, order, tail, limit=limit + 1 - len(rows), empty=True)
     more = len(rows) > limit
     rows = rows[:limit]
     following = _write(sort, order, rows[-1]) if more else None
@@ -79,8 +81,8 @@ async def _part(
     statuses: Sequence[str] | None,
     order: _Order,
     after: _Cursor | None,
-    limit: int,
     *,
+    limit: int,
     empty: bool,
 ) -> list[dict[str, Any]]:
     """Rows with a value in the sorted column, or those without."""
@@ -123,7 +125,8 @@ def _order(sort: str) -> _Order:
     column = sort.removeprefix("-")
     if column not in SORTS:
         raise Invalid("tasks cannot be sorted by that", field="sort", value=sort, limit=", ".join(SORTS))
-    return _Order(column=column, down=sort.startswith("-"), nullable=SORTS[column])
+    # ids rise with the time of submission, so that their own order serves
+    return _Order(column="id" if column == "submitted" else column, down=sort.startswith("-"), nullable=SORTS[column])
 
 
 def _write(sort: str, order: _Order, row: dict[str, Any]) -> str:
@@ -135,15 +138,26 @@ def _write(sort: str, order: _Order, row: dict[str, Any]) -> str:
 def _read(text: str | None, sort: str) -> _Cursor | None:
     if text is None:
         return None
+    if len(text) > MOST_CURSOR:
+        raise Invalid("that is no cursor of this list", field="cursor", value=text)
     try:
-        if len(text) > MOST_CURSOR:
-            raise ValueError("too long")
         padded = text + "=" * (-len(text) % 4)
         cursor = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise Invalid("that is no cursor of this list", field="cursor", value=text) from None
     if cursor.sort != sort or not 0 <= cursor.id < 1 << 63:
         raise Invalid("this cursor belongs to another order", field="cursor", value=text, limit=cursor.sort)
-    if isinstance(cursor.value, int) and abs(cursor.value) >= 1 << 63:
+    if not _fits(cursor, _order(sort).column):
         raise Invalid("that is no cursor of this list", field="cursor", value=text)
     return cursor
+
+
+def _fits(cursor: _Cursor, column: str) -> bool:
+    """Whether its value is one that the column may hold. It came from outside, and databases differ in what they make
+    of a text where a number stands.
+    """
+    if column in {"id", "submitted"} or cursor.empty:
+        return cursor.value is None
+    if column == "name":
+        return isinstance(cursor.value, str)
+    return isinstance(cursor.value, int) and abs(cursor.value) < 1 << 63

@@ -4,6 +4,8 @@ A file is migrated as a copy and takes the original's place only after every che
 """
 
 import asyncio
+import errno
+import importlib
 import logging
 import os
 import pkgutil
@@ -14,11 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tortoise.context import TortoiseContext
+from tortoise.exceptions import BaseORMException
 from tortoise.migrations.executor import MigrationExecutor
 
 import kohakuriver
 from kohakuriver.errors import StorageFull, StoreError
-from kohakuriver.store import migrations, place, sqlite
+from kohakuriver.store import place, sqlite
 from kohakuriver.store.columns import indexes_of, table_of
 from kohakuriver.store.models import MODELS, PARTIAL_UNIQUE
 from kohakuriver.store.reader import APPS
@@ -37,7 +40,8 @@ class NewerSchema(StoreError):
 
 def known_migrations() -> tuple[str, ...]:
     """The names of this program's migrations, in order."""
-    return tuple(sorted(name for _, name, _ in pkgutil.iter_modules(migrations.__path__)))
+    package = importlib.import_module(APPS["store"]["migrations"])
+    return tuple(sorted(name for _, name, _ in pkgutil.iter_modules(package.__path__)))
 
 
 def pending_migrations(applied: set[str], program: str, where: str) -> tuple[str, ...]:
@@ -68,12 +72,20 @@ def migrate_file(path: Path, now: datetime) -> Path | None:
         backup = _backup(path, work, pending[0], now) if old else None
         _migrate_copy(work, _counts(work))
         _take_place(work, path)
-    except (OSError, sqlite3.Error) as error:
-        if getattr(error, "errno", None) == 28 or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+    except (OSError, sqlite3.Error, BaseORMException) as error:
+        if _is_full(error):
             raise StorageFull(f"no room to migrate {path}, which is unchanged; free space and start again") from error
         raise StoreError(f"{path} could not be migrated and is unchanged: {error}") from error
+    finally:
+        work.unlink(missing_ok=True)
     log.info("migrated", extra={"action": "store_migrate", "migrations": pending, "backup": str(backup)})
     return backup
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether the disk is at fault; tortoise carries the database's error as its argument."""
+    cause = error.args[0] if isinstance(error, BaseORMException) and error.args else error
+    return getattr(cause, "errno", 0) == errno.ENOSPC or getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL"
 
 
 def applied_migrations(path: Path) -> tuple[set[str], str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -44,7 +45,7 @@ async def open_store(url_or_path: str | Path, *, now: datetime) -> Store:
     """Opens the store in a data directory, or in PostgreSQL by URL, and makes or migrates it first.
 
     Raises StoreError: the directory is held by another process (which it names), lies on another machine, or was
-    written by a newer release (migrate.NewerSchema). `now` names the backup that a migration takes.
+    written by a newer release (migrate.NewerSchema); or StorageFull. `now` names the backup that a migration takes.
     """
     text = str(url_or_path)
     if text.startswith(POSTGRES):
@@ -78,17 +79,26 @@ async def _open_directory(directory: Path, now: datetime) -> Store:
 def _claiming(path: Path, found: Callable[[Identity], None]) -> Callable[[], Group]:
     def connect() -> Group:
         connection = sqlite.connect(path)
-        connection.execute("BEGIN IMMEDIATE")
-        for row in identity.first_values(uuid.uuid4().hex):
-            connection.execute(identity.ENSURE, row)
-        connection.execute(identity.RAISE_EPOCH)
-        connection.execute(identity.SET, (kohakuriver.__version__, "program"))
-        who = identity.read_identity(dict(connection.execute(identity.READ).fetchall()))
-        connection.execute("COMMIT")
+        try:
+            who = _claim(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise sqlite.translate(error) from error
         found(who)
         return Group(sqlite.SqliteConnection(connection), str(who.epoch))
 
     return connect
+
+
+def _claim(connection: sqlite3.Connection) -> Identity:
+    connection.execute("BEGIN IMMEDIATE")
+    for row in identity.first_values(uuid.uuid4().hex):
+        connection.execute(identity.ENSURE, row)
+    connection.execute(identity.RAISE_EPOCH)
+    connection.execute(identity.SET, (kohakuriver.__version__, "program"))
+    who = identity.read_identity(dict(connection.execute(identity.READ).fetchall()))
+    connection.execute("COMMIT")
+    return who
 
 
 async def _sqlite_reader(path: Path) -> Reader:

@@ -10,6 +10,8 @@ from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tortoise.exceptions import BaseORMException
+
 import kohakuriver
 from kohakuriver.errors import KohakuRiverError, StorageFull, StoreError
 from kohakuriver.store import identity
@@ -88,9 +90,12 @@ async def _migrate(url: str, asyncpg: Any) -> None:
             program = await connection.fetchval("SELECT value FROM meta WHERE key = 'program'") or ""
         pending = pending_migrations(applied, program, "the database")
         if pending:
-            await run_migrations(settings(url, read_only=False, most=2))
-            for statement in wanted_indexes():
-                await connection.execute(statement)
+            try:
+                await run_migrations(settings(url, read_only=False, most=2))
+                for statement in wanted_indexes():
+                    await connection.execute(statement)
+            except (BaseORMException, asyncpg.PostgresError) as error:
+                raise StoreError(f"the database could not be migrated to schema {pending[-1]}: {error}") from error
             log.info("migrated", extra={"action": "store_migrate", "migrations": pending})
     finally:
         await connection.close()
@@ -165,7 +170,7 @@ class PostgresConnection:
             if statement.many:
                 self._run(self._connection.executemany(sql, statement.rows))
                 return len(statement.rows)
-            return _count(self._run(_execute(self._connection, sql, statement.rows[0])))
+            return _count(self._run(self._connection.execute(sql, *statement.rows[0])))
         except self._asyncpg.IntegrityConstraintViolationError as error:
             raise _constraint(error, statement) from error
         except self._errors as error:
@@ -222,13 +227,6 @@ class PostgresConnection:
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(coroutine)
-
-
-async def _execute(connection: Any, sql: str, values: tuple[Any, ...]) -> str:
-    """Runs a prepared statement, kept by asyncpg for the next time, and returns its status line."""
-    statement = await connection.prepare(sql)
-    await statement.fetch(*values)
-    return str(statement.get_statusmsg())
 
 
 def _count(status: str) -> int:

@@ -12,7 +12,7 @@ from tortoise.queryset import QuerySet
 
 M = TypeVar("M", bound=Model)
 
-APPS = {
+APPS: dict[str, dict[str, Any]] = {
     "store": {
         "models": ["kohakuriver.store.models"],
         "migrations": "kohakuriver.store.migrations",

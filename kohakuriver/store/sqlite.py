@@ -113,7 +113,7 @@ class SqliteConnection:
             self._run("BEGIN IMMEDIATE")
             row = self._run("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
         except sqlite3.Error as error:
-            raise BatchFailed(_translate(error)) from error
+            raise BatchFailed(translate(error)) from error
         return str(row[0]) if row else "none"
 
     def mark(self) -> None:
@@ -136,7 +136,7 @@ class SqliteConnection:
         except (OverflowError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError) as error:
             raise StoreError(f"{statement.what}: {error}") from error
         except sqlite3.Error as error:
-            translated = _translate(error)
+            translated = translate(error)
             if isinstance(translated, StorageFull) or not self._connection.in_transaction:
                 raise BatchFailed(translated) from error
             raise StoreError(f"{statement.what}: {error}") from error
@@ -163,10 +163,11 @@ class SqliteConnection:
         try:
             self._run(sql)
         except sqlite3.Error as error:
-            raise BatchFailed(_translate(error)) from error
+            raise BatchFailed(translate(error)) from error
 
 
-def _translate(error: sqlite3.Error) -> KohakuRiverError:
+def translate(error: sqlite3.Error) -> KohakuRiverError:
+    """StorageFull when the disk is at fault, else StoreError."""
     name = getattr(error, "sqlite_errorname", "")
     if name in _FULL:
         return StorageFull("the disk of the host is full; nothing was stored; free space and try again")

@@ -92,7 +92,9 @@ def insert(model: type[Model], **values: Value) -> Statement:
 def insert_many(model: type[Model], rows: Iterable[Mapping[str, Value]]) -> Statement:
     """New rows, all with the same fields given. Without rows it does nothing."""
     given = list(rows)
-    names = tuple(given[0]) if given else ()
+    if not given:
+        return Statement("", (), 0, f"insert into {table_of(model)}", many=True)
+    names = tuple(given[0])
     columns, defaults = _insert_columns(model, names)
     values = tuple((*(plain(row[name]) for name in names), *defaults) for row in given)
     marks = ", ".join("?" * len(columns))
