@@ -107,6 +107,8 @@ def _run(argv: list[str], args: argparse.Namespace, out: Output) -> int:
     if noun in SHORT:
         noun, *words = SHORT[noun]
         after = [*words, *after]
+    if (noun, after[:1]) == ("config", ["completion"]):
+        noun, after = "completion", after[1:]  # where the predecessor had it
     if noun not in NOUNS:
         raise _unknown(noun)
     try:

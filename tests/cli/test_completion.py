@@ -81,3 +81,8 @@ def test_scripts_are_accepted_by_the_shells_that_are_here(name: str) -> None:
     if shutil.which(name):
         check = subprocess.run([name, "-n"], input=text, capture_output=True, text=True, check=False, timeout=60)
         assert (check.returncode, check.stderr) == (0, "")
+
+
+def test_the_predecessors_place_still_leads_there(call) -> None:
+    assert call("config", "completion", "fish").out == script("fish") + "\n"
+    assert call("config", "completion", "tcsh").code == 2
