@@ -85,7 +85,7 @@ def never_asked():
         ({"backends": lambda: [type("Half", (FakeBackend,), {"name": ""})]}, "no name"),
         ({"backends": lambda: [type("Half", (FakeBackend,), {"Options": dict})]}, "msgspec struct"),
         ({"backends": lambda surprise: []}, "surprise"),
-        ({"backendz": list}, "kohakuriver_backendz"),
+        ({"backendz": lambda: None}, "kohakuriver_backendz"),
         ({"auth_providers": lambda: [FakeBackend]}, "must return AuthProvider classes"),
     ],
 )
