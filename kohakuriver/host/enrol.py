@@ -136,8 +136,10 @@ def _taken(name: str) -> Conflict:
 
 
 def _command(host: Host, name: str, token: str) -> str:
-    """One line for the new machine. The token goes by the environment, for everybody on a machine sees arguments."""
+    """One line for the new machine, which joins and then serves there. The token goes by the environment, for everybody
+    on a machine sees arguments.
+    """
     words = ["kohakuriver", "node", "join", "--url", host.settings.public_url]
     if host.settings.fingerprint is not None:
         words += ["--fingerprint", f"sha256:{host.settings.fingerprint.removeprefix('sha256:')}"]
-    return f"KOHAKURIVER_JOIN_TOKEN={token} {shlex.join([*words, name])}"
+    return f"KOHAKURIVER_JOIN_TOKEN={token} {shlex.join([*words, name])} && kohakuriver serve --role runner"

@@ -5,6 +5,7 @@ from collections import Counter
 from kohakuriver import __version__
 from kohakuriver.domain.access import Action, Actor, authorize
 from kohakuriver.domain.explain import candidates
+from kohakuriver.domain.ids import parse_id
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import Plan
 from kohakuriver.domain.tasks import Status, Task
@@ -109,11 +110,7 @@ def _owner(host: Host, actor: Actor, owner: str | None) -> int | None:
 
 
 def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise Invalid("a batch is an id", field="batch", value=text, limit="the id of its first task")
-    return int(text)
+    return None if text is None else parse_id(text, field="batch")
 
 
 async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:

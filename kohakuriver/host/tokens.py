@@ -121,7 +121,8 @@ async def create_token(host: Host, actor: Actor, request: people.NewToken) -> pe
 
 async def revoke_token(host: Host, actor: Actor, id: str) -> None:
     """Ends a token at once; an admin may end anybody's. A second call is as good as the first. Raises NotFound."""
-    row = await host.store.reader.of(TokenRow).get_or_none(id=id)
+    shaped = len(id) == credentials.ID_LENGTH
+    row = await host.store.reader.of(TokenRow).get_or_none(id=id) if shaped else None
     if row is None:
         raise NotFound(f"there is no token {id!r}", field="token", value=id)
     authorize(actor, Action.TOKEN_REVOKE, Owned(owner=owner_of(row)))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from kohakuriver.domain.access import Action, Actor, Granting, Role, authorize, parse_role
-from kohakuriver.domain.ids import check_user_name
+from kohakuriver.domain.ids import LONGEST_USER_NAME, check_user_name
 from kohakuriver.errors import Conflict, MovedOn, NotFound
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.host import Host
@@ -23,7 +23,10 @@ SETUP_HOURS = 72
 
 async def find_user(host: Host, ref: str) -> UserRow:
     """By name or id. Raises NotFound."""
-    row = await host.store.reader.of(UserRow).get_or_none(name=ref.lower())
+    row = None
+    # the ORM fails for a text that its column could not hold
+    if len(ref) <= LONGEST_USER_NAME:
+        row = await host.store.reader.of(UserRow).get_or_none(name=ref.lower())
     if row is None and ref.isascii() and ref.isdigit() and len(ref) < 20 and int(ref) < 2**63:
         row = await host.store.reader.of(UserRow).get_or_none(id=int(ref))
     if row is None:
@@ -59,7 +62,7 @@ async def list_users(host: Host, actor: Actor, *, cursor: str | None, limit: int
     """Accounts by name; `cursor` is the last name of the part before."""
     authorize(actor, Action.USER_LIST)
     query = host.store.reader.of(UserRow).order_by("name").limit(limit + 1)
-    rows = await (query.filter(name__gt=cursor) if cursor else query)
+    rows = await (query.filter(name__gt=cursor[:LONGEST_USER_NAME]) if cursor else query)
     more = rows[limit - 1].name if len(rows) > limit else None
     return api.Page(items=[user_view(row) for row in rows[:limit]], next=more)
 

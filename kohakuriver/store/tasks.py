@@ -17,6 +17,8 @@ from kohakuriver.store.reader import Reader
 from kohakuriver.store.write import Statement, update
 
 OPEN_STATUSES = sorted(status.value for status in Status if status not in FINAL)
+#: what the column takes; the ORM fails for a longer text
+LONGEST_NAME = 255
 MOST_MATCHES = 20
 
 
@@ -149,6 +151,8 @@ async def find_tasks(reader: Reader, text: str) -> list[Task]:
     if digits:
         sql = 'SELECT * FROM "tasks" WHERE "id" % ? = ? ORDER BY "id" DESC LIMIT ?'
         rows = await reader.rows(sql, [10 ** len(text), int(text), MOST_MATCHES]) if len(text) < 19 else []
+    elif len(text) > LONGEST_NAME:
+        rows = []
     else:
         rows = await reader.of(TaskRow).filter(name=text).order_by("-id").limit(MOST_MATCHES).values()
     return [task_of(row) for row in rows]

@@ -60,13 +60,20 @@ def _operation(route: Route, refs: Mapping[Any, Document]) -> Document:
         "summary": route.summary,
         "parameters": [*_parts(route), *_query(route), *_headers(route)],
         "responses": {str(route.status): _success(route, refs), **_problems(route, refs)},
-        "security": [] if _who(route) is Who.ANYONE else SECURITY,
+        "security": _security(route),
         "x-policy": route.policy.value if route.policy else "",
     }
     if route.body is not None:
         required = needs_body(route.body)
         operation["requestBody"] = {"required": required, "content": {JSON: {"schema": refs[route.body]}}}
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if _who(route) is Who.ANYONE:
+        return []
+    # an empty requirement stands for "or none": from this machine
+    return [*SECURITY, {}] if route.loopback else SECURITY
 
 
 def _success(route: Route, refs: Mapping[Any, Document]) -> Document:

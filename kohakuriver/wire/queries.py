@@ -8,7 +8,7 @@ from msgspec import Meta
 from kohakuriver.wire.api import Name
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
-Cursor = Annotated[str, Meta(min_length=1, max_length=500)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=500, pattern="^[!-~]+$")]
 Ref = Annotated[str, Meta(min_length=1, max_length=253)]
 Bytes = Annotated[int, Meta(ge=0, le=2**62)]
 

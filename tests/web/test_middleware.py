@@ -188,3 +188,26 @@ async def test_our_names_and_addresses_are_taken(web, name):
 
 def test_every_kind_of_error_has_a_status():
     assert set(STATUSES.values()) <= {400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503, 507}
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "9223372036854775807", "9223372036854775808", "9999999999999999999", "9" * 200]
+)
+async def test_numbers_that_no_id_can_be_name_nothing(web, number):
+    paths = [f"{TASKS}/{number}", f"{TASKS}/{number}/history", f"{urls.USERS}/{number}", f"{urls.NODES}/{number}"]
+    for path in paths:
+        is_problem(await web.get(path, as_="admin"), 404, "not_found")
+    assert (await web.get(f"{TASKS}?batch={number}", as_="admin")).status in {200, 422}
+    assert (await web.get(f"{urls.EVENTS}?task={number}", as_="admin")).status in {404, 422}
+
+
+@pytest.mark.parametrize("length", [10, 11, 33, 64, 65, 253, 256, 300])
+async def test_names_longer_than_any_column_name_nothing(web, length):
+    for path in (f"{urls.USERS}/{'x' * length}", f"{TASKS}/{'x' * length}", f"{urls.NODES}/{'x' * length}"):
+        is_problem(await web.get(path, as_="admin"), 404, "not_found")
+    is_problem(await web.ask("DELETE", f"{urls.TOKENS}/{'x' * length}", as_="admin"), 404, "not_found")
+    is_problem(await web.post(f"{urls.USERS}/{'x' * length}/setup-link", as_="admin"), 404, "not_found")
+    assert (await web.get(f"{urls.USERS}?cursor={'x' * length}", as_="admin")).status == 200
+    for name in ("name", "owner", "node"):
+        answer = await web.get(f"{TASKS}?{name}={'x' * length}", as_="admin")
+        assert answer.status in {200, 404, 422}, (name, answer.body)
