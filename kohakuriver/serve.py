@@ -23,7 +23,7 @@ from kohakuriver.config.load import Role, load
 from kohakuriver.config.logs import set_up
 from kohakuriver.config.places import Places
 from kohakuriver.config.schema import Config, HostConfig, RunnerConfig
-from kohakuriver.errors import ConfigError, NotReady
+from kohakuriver.errors import ConfigError, KohakuRiverError, NotReady
 from kohakuriver.hooks.manager import PluginManager
 from kohakuriver.host import accounts, lab
 from kohakuriver.host.clock import SystemClock
@@ -61,8 +61,24 @@ def main(args: argparse.Namespace) -> int:
     logs = config.runner if role == "runner" else config.host
     set_up(logs.log_level, logs.log_format)
     notifier = Notifier.take(os.environ, os.getpid())
-    asyncio.run(_serve(role, config, notifier))
+    try:
+        asyncio.run(_serve(role, config, notifier))
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
     return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """What a role died of: a sentence for the person who started it, where there is one."""
+    while isinstance(error, BaseExceptionGroup):
+        known = error.subgroup(KohakuRiverError)
+        error = (known or error).exceptions[0]
+    return error
+
+
+def join_cluster(url: str, pin: str | None, token: str, name: str, data_dir: Path) -> Membership:
+    """This machine becomes a node: trades a one-use token for its credential. Raises what `runner.enrol.join` does."""
+    return asyncio.run(join(url, pin, token, name, data_dir))
 
 
 def _flags(args: argparse.Namespace) -> dict[str, object]:

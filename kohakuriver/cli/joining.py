@@ -1,10 +1,8 @@
 """`node join`: this machine becomes a node. The one client command that needs the runner's code."""
 
 import argparse
-import asyncio
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 
 from kohakuriver.cli.connect import place_of
@@ -20,15 +18,14 @@ VARIABLE = "KOHAKURIVER_JOIN_TOKEN"
 def join_this_machine(args: argparse.Namespace, out: Output) -> int:
     """Trade the token for a credential, and say how to serve. Joining twice is refused by the runner's own file."""
     from kohakuriver.config.load import load
+    from kohakuriver.serve import join_cluster
 
     name = parse_node_name(args.node)
     token = _token(args, out)
     args.token_file = None
     place = place_of(args, out)
     data_dir = Path(args.data_dir) if args.data_dir else load("runner").config.runner.data_dir
-    # by name: clients must not load the runner, and only a machine that becomes one comes here
-    enrol = import_module("kohakuriver.runner.enrol")
-    joined = asyncio.run(enrol.join(place.url, place.fingerprint, token, name, data_dir))
+    joined = join_cluster(place.url, place.fingerprint, token, name, data_dir)
     where = f" --data-dir {args.data_dir}" if args.data_dir else ""
     facts = {"name": joined.name, "node": joined.node, "cluster": joined.cluster, "data_dir": str(data_dir)}
     out.done(facts, f"this machine is node {joined.name} now", name="name")

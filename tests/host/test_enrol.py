@@ -96,6 +96,7 @@ async def test_the_printed_command_joins_and_keeps_the_token_out_of_the_argument
     assert words == [
         "kohakuriver", "node", "join", "--url", "https://river.example:8000",
         "--fingerprint", f"sha256:{'ab' * 32}", "node1",
+        "&&", "kohakuriver", "serve", "--role", "runner",
     ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import psutil
 
 from .serving import Server, clean_environment, run
 from .startlog import StartLog, processes_under
-from .talk import Talk
+from .talk import FINAL, Talk
 from .waits import until
 
 PASSWORD = "a long enough password"
@@ -93,11 +93,8 @@ class Cluster:
         found = re.search(r"one-time secret: (\S+)", self.host.said())
         if found and not self.api.token:
             body = {"secret": found[1], "user": "admin", "password": PASSWORD, "token": "tests"}
-            answer = self._enter(lambda: self.api.post("/api/v1/auth/setup", body))
+            answer = self.api.post("/api/v1/auth/setup", body)
             self.api = self.api.signed_in(answer["token"])
-
-    def _enter(self, call: Any) -> Any:
-        return call()
 
     def add_runner(
         self, name: str, *, url: str | None = None, before: Sequence[str] = (), start: bool = True, **settings: Any
@@ -115,9 +112,12 @@ class Cluster:
         return runner
 
     def join_command(self, name: str) -> str:
+        """What joins the machine; the printed line goes on to serve, which a test does itself."""
         done = self.cli("node", "token", name)
         assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        joins, goes_on, serves = done.stdout.strip().partition(" && ")
+        assert goes_on and serves == "kohakuriver serve --role runner", done.stdout
+        return joins
 
     def cli(self, *words: str, within: float = 60.0, data: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """A command of the admin, in the host's namespace."""
@@ -186,6 +186,14 @@ def a_cluster(*, top: Path | None = None, **settings: Any) -> Iterator[Cluster]:
     finally:
         cluster.close()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def end_all(cluster: Cluster) -> None:
+    """Kills what has not ended, for the next test."""
+    for task, view in cluster.api.all_tasks().items():
+        if view["status"] not in FINAL:
+            cluster.api.ask("POST", f"/api/v1/tasks/{task}/kill", {"grace": 0})
+            cluster.until_status(task, *FINAL)
 
 
 def write_config(home: Path, sections: dict[str, dict[str, Any]]) -> None:
