@@ -21,7 +21,8 @@ HEADS = 64
 #: passes leave this many times their own duration to everybody else
 SPARE = 3.0
 LONGEST_PAUSE = 0.25
-#: seconds for which the reasons of the whole queue are good
+#: the reasons of the whole queue are good for so many times what it took to find them, and for a second at most
+REASONS_SPARE = 20.0
 REASONS_SECONDS = 1.0
 #: seconds for which a node that refused for now gets no work
 REFUSED_SECONDS = 1.0
@@ -36,7 +37,8 @@ class Scheduler:
         self._ledger = ledger
         self._clock = clock
         self._wake = asyncio.Event()
-        self._full: tuple[float, Plan] | None = None
+        self._full: Plan | None = None
+        self._full_until = 0.0
         self.passes = 0
         self.last_pass = clock.monotonic()
         self.last_duration = 0.0
@@ -111,12 +113,14 @@ class Scheduler:
         )
 
     def full(self) -> Plan:
-        """The plan of the whole queue, at most a second old, for those who ask why."""
-        now = self._clock.monotonic()
-        if self._full is None or now - self._full[0] > REASONS_SECONDS:
+        """The plan of the whole queue, at most a second old and a new one where that is cheap, for those who ask why."""
+        began = self._clock.monotonic()
+        if self._full is None or began >= self._full_until:
             waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})
-            self._full = (now, plan(self.snapshot(), waiting))
-        return self._full[1]
+            self._full = plan(self.snapshot(), waiting)
+            now = self._clock.monotonic()
+            self._full_until = now + min(REASONS_SECONDS, REASONS_SPARE * (now - began))
+        return self._full
 
     def reasons(self) -> Counter[str]:
         """How many tasks wait for which reason."""
