@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from .cluster import end_all
 from .conftest import Faulty
 from .startlog import cpu_ticks, processes_of
 from .talk import FINAL
@@ -20,10 +21,7 @@ STEPS = ["pending", "assigned", "accepted", "started", "running", "paused", "res
 @pytest.fixture(autouse=True)
 def _nothing_left(faulty: Faulty) -> Iterator[None]:
     yield
-    for task, view in faulty.api.all_tasks().items():
-        if view["status"] not in FINAL:
-            faulty.api.ask("POST", f"/api/v1/tasks/{task}/kill", {"grace": 0})
-            faulty.until_status(task, *FINAL)
+    end_all(faulty.cluster)
 
 
 @contextmanager
