@@ -86,20 +86,30 @@ async def _part(
     empty: bool,
 ) -> list[dict[str, Any]]:
     """Rows with a value in the sorted column, or those without."""
-    parts = list(where)
-    ordered = _Order(column="id", down=order.down, nullable=False) if empty else order
-    if order.nullable:
-        parts.append((f'"{order.column}" IS {"" if empty else "NOT "}NULL', _NOTHING))
+    by_id = _Order(column="id", down=order.down, nullable=False)
     sign = "<" if order.down else ">"
-    if after is not None and (ordered.column == "id"):
-        parts.append((f'"id" {sign} ?', after.id))
-    condition = " AND ".join(text for text, _ in parts)
-    values = [value for _, value in parts if value is not _NOTHING]
-    if after is not None and ordered.column != "id":
-        condition = f'{condition}{" AND " if condition else ""}("{ordered.column}", "id") {sign} (?, ?)'
-        values += [after.value, after.id]
-    sql, bound = _select(condition, values, statuses, ordered, limit)
-    return await reader.rows(sql, bound)
+    if order.nullable:
+        where = [*where, (f'"{order.column}" IS {"" if empty else "NOT "}NULL', _NOTHING)]
+    if empty or order.column == "id":
+        further = [] if after is None else [(f'"id" {sign} ?', after.id)]
+        return await _ask(reader, [*where, *further], statuses, by_id, limit)
+    if after is None:
+        return await _ask(reader, where, statuses, order, limit)
+    # first the rest of those with the same value: SQLite walks no index to a pair of column and row id
+    same = [*where, (f'"{order.column}" = ?', after.value), (f'"id" {sign} ?', after.id)]
+    rows = await _ask(reader, same, statuses, by_id, limit)
+    if len(rows) < limit:
+        beyond = [*where, (f'"{order.column}" {sign} ?', after.value)]
+        rows += await _ask(reader, beyond, statuses, order, limit - len(rows))
+    return rows
+
+
+async def _ask(
+    reader: Reader, where: list[tuple[str, Any]], statuses: Sequence[str] | None, order: _Order, limit: int
+) -> list[dict[str, Any]]:
+    condition = " AND ".join(text for text, _ in where)
+    sql, values = _select(condition, [value for _, value in where if value is not _NOTHING], statuses, order, limit)
+    return await reader.rows(sql, values)
 
 
 _NOTHING = object()
