@@ -124,6 +124,9 @@ def _without_null(schema: Document) -> Document:
     if "anyOf" in kept:
         others = [one for one in kept.pop("anyOf") if one != {"type": "null"}]
         kept |= others[0] if len(others) == 1 else {"anyOf": others}
+    if kept.get("type") == "boolean":
+        # `?verbose`, `?verbose=1` and `?verbose=true` are the same
+        return {"anyOf": [{"type": "boolean"}, {"enum": ["", 0, 1]}], "default": kept.get("default", False)}
     return kept
 
 
