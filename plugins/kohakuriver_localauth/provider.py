@@ -26,7 +26,7 @@ class LocalAuth(AuthProvider, CanKeepPasswords):
             self._nobody = await self.keep("nobody has this password")
         stored = credentials.stored
         right: bool = await self._in_thread(self._verify, stored or self._nobody, credentials.password)
-        if stored is None or not right:
+        if not stored or not right:
             return None
         return Identity(provider=self.name, subject=credentials.user, name=credentials.user)
 
@@ -46,5 +46,5 @@ class LocalAuth(AuthProvider, CanKeepPasswords):
     def _verify(self, stored: str, password: str) -> bool:
         try:
             return self._hasher.verify(stored, password)
-        except (Argon2Error, InvalidHashError):
+        except (Argon2Error, InvalidHashError, UnicodeError):
             return False

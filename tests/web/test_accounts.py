@@ -5,6 +5,7 @@ import pytest
 from kohakuriver.domain.access import Role
 from kohakuriver.host import tokens
 from kohakuriver.host.callers import READ
+from kohakuriver.host.visitors import visitors
 from kohakuriver.testing.hosts import add_account, token_of
 from kohakuriver.wire import urls
 
@@ -154,3 +155,12 @@ async def test_session_cookies_are_stored_as_hashes(web, host, cookie):
     text = cookie.partition(";")[0].partition("=")[2]
     assert tokens.session_id(text) != text
     assert len(tokens.session_id(text)) == 64
+
+
+async def test_a_client_that_asks_too_often_has_to_wait_and_others_do_not(web, host, clock):
+    visitors(host).known.limit(rate=1, burst=3)
+    statuses = [(await web.get(urls.ME, as_="user")).status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    assert (await web.get(urls.ME, as_="viewer")).status == 200
+    clock.advance(1)
+    assert (await web.get(urls.ME, as_="user")).status == 200
