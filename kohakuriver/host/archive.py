@@ -53,7 +53,7 @@ class Archive:
         self._streams = streams
         self._blobs = blobs
         self._rooms: dict[int, asyncio.Semaphore] = {}
-        self._fetching: set[str] = set()
+        self._fetching: dict[str, asyncio.Task[None]] = {}
 
     async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
         """Reports were committed: forget the attempts of which all is here, fetch the rest."""
@@ -82,8 +82,12 @@ class Archive:
 
     def _fetch_later(self, member: Member, attempt: str) -> None:
         if attempt not in self._fetching:
-            self._fetching.add(attempt)
-            self._group.create_task(self._fetch(member, attempt))
+            self._fetching[attempt] = self._group.create_task(self._fetch(member, attempt))
+
+    def close(self) -> None:
+        """Gives up what is being fetched; the next start asks again."""
+        for task in self._fetching.values():
+            task.cancel()
 
     async def _fetch(self, member: Member, attempt: str) -> None:
         """Tries while the node is connected; the next session begins anew."""
@@ -100,7 +104,7 @@ class Archive:
                 self._forget(member, [attempt])
                 return
         finally:
-            self._fetching.discard(attempt)
+            self._fetching.pop(attempt, None)
 
     async def _once(self, member: Member, attempt: str) -> None:
         async with self._streams.open(member.id, "archive", attempt) as connection:

@@ -114,6 +114,7 @@ def close_host(host: Host) -> None:
     """Ends loops, sessions, streams and subscriptions. The store is closed by who opened it."""
     for loop in host.loops:
         loop.cancel()
+    host.archive.close()
     host.links.close()
     host.streams.close()
     host.changes.close()
