@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kohakuriver.domain.nodes import Node, NodeStatus, liveness
-from kohakuriver.domain.resources import Cell, Device, Inventory
+from kohakuriver.domain.resources import Inventory
 from kohakuriver.errors import NotFound
 from kohakuriver.host.session import Session
-from kohakuriver.wire.link import BackendInfo, Heartbeat, WireCell, WireDevice
+from kohakuriver.wire.link import BackendInfo, Heartbeat, WireCell
+from kohakuriver.wire.machine import cell_of
 
 #: heartbeats kept for graphs: five minutes at the usual pace
 HISTORY = 60
@@ -71,7 +72,7 @@ class Member:
         """Takes what hello or refresh said of the machine. The cells have no `inventory.fault`."""
         self.cells, self.backends = cells, backends
         self.pinnable = None if pinnable is None else frozenset(pinnable)
-        self.inventory = Inventory(cells=tuple(_cell(cell) for cell in cells))
+        self.inventory = Inventory(cells=tuple(cell_of(cell) for cell in cells))
 
     def snapshot(self, now: float) -> Node:
         """As placement sees it."""
@@ -128,27 +129,3 @@ class Roster:
         """Whether a task on this node can be heard of at present."""
         member = None if node is None else self.get(node)
         return member is not None and member.status(now) is not NodeStatus.ONLINE
-
-
-def _cell(cell: WireCell) -> Cell:
-    return Cell(
-        id=cell.id,
-        cpus=tuple(cell.cpus),
-        siblings=tuple(cell.siblings),
-        memory=cell.memory,
-        devices=tuple(_device(device) for device in cell.devices),
-    )
-
-
-def _device(device: WireDevice) -> Device:
-    return Device(
-        id=device.id,
-        kind=device.kind,
-        model=device.model,
-        memory=device.memory,
-        uuid=device.uuid,
-        index=device.index,
-        numa=device.numa,
-        group=device.group,
-        modes=frozenset(device.modes),
-    )

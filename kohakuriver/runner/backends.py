@@ -13,7 +13,8 @@ from kohakuriver.hooks.values import Device, Probe
 from kohakuriver.runner.probes import numa
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.wire import codec
-from kohakuriver.wire.link import BackendInfo, WireCell, WireDevice
+from kohakuriver.wire.link import BackendInfo, WireCell
+from kohakuriver.wire.machine import wire_device
 
 log = logging.getLogger(__name__)
 
@@ -98,20 +99,6 @@ def _with_devices(cells: Sequence[WireCell], devices: Sequence[Device]) -> list[
     result = []
     for index, cell in enumerate(cells):
         mine = [d for d in devices if d.numa == cell.id or (index == 0 and d.numa not in numbers)]
-        wire = [_wire(device) for device in sorted(mine, key=lambda device: device.id)]
+        wire = [wire_device(device) for device in sorted(mine, key=lambda device: device.id)]
         result.append(WireCell(id=cell.id, cpus=cell.cpus, siblings=cell.siblings, memory=cell.memory, devices=wire))
     return result
-
-
-def _wire(device: Device) -> WireDevice:
-    return WireDevice(
-        id=device.id,
-        kind=device.kind,
-        model=device.model,
-        memory=device.memory,
-        uuid=device.uuid,
-        index=device.index,
-        numa=device.numa,
-        group=device.group,
-        modes=sorted(device.modes),
-    )

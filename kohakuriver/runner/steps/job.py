@@ -5,9 +5,10 @@ from pathlib import Path
 
 from kohakuriver.errors import Invalid
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.hooks.values import Device, Grant, Image, Job
+from kohakuriver.hooks.values import Grant, Image, Job
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import Assign, WireDevice
+from kohakuriver.wire.machine import device_of
 
 
 def grant(assign: Assign, devices: Mapping[str, WireDevice]) -> Grant:
@@ -23,7 +24,7 @@ def grant(assign: Assign, devices: Mapping[str, WireDevice]) -> Grant:
         cpus=tuple(reserved.cpus) or None,
         numa=reserved.cell if reserved.cpus else None,
         memory=reserved.memory_limit,
-        devices=tuple(_device(devices[name]) for name in reserved.devices),
+        devices=tuple(device_of(devices[name]) for name in reserved.devices),
         device_share_milli=reserved.share_milli,
     )
 
@@ -63,17 +64,3 @@ def image(assign: Assign, backend: Backend) -> Image | None:
     if assign.image is None:
         raise Invalid(f"backend {backend.name} needs an image", field="image")
     return Image(kind=min(backend.features.images), reference=assign.image)
-
-
-def _device(device: WireDevice) -> Device:
-    return Device(
-        id=device.id,
-        kind=device.kind,
-        model=device.model,
-        memory=device.memory,
-        uuid=device.uuid,
-        index=device.index,
-        numa=device.numa,
-        group=device.group,
-        modes=frozenset(device.modes),
-    )
