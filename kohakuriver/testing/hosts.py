@@ -64,6 +64,7 @@ async def _lay_empty_store(directory: Path, clock: Clock) -> None:
         await store.close()
         _EMPTY["store"] = path.read_bytes()
         return
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_bytes(_EMPTY["store"])
     path.chmod(0o600)
 
