@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiohttp import web
+
 ROWS = 3
 
 
@@ -84,8 +86,6 @@ def hyperqueue(count: int, slots: int) -> dict[str, float] | str:
 
 
 async def _serve(answer: int) -> None:
-    from aiohttp import web  # the measured process alone needs it
-
     data = json.dumps({"items": "x" * answer}).encode()
 
     async def take(request: web.Request) -> web.Response:

@@ -48,8 +48,8 @@ class Figure:
         if len(self.spread) > 1:
             low, middle, high = min(self.spread), statistics.median(self.spread), max(self.spread)
             spread = f"[{number(low)} {number(middle)} {number(high)}]"
-        text = f"{self.name:<3} {self.what:<52} {number(self.value):>9} {self.unit:<9} {goal:<9} {self.verdict:<20} {spread}"
-        return f"{text.rstrip()}{f'  ({self.note})' if self.note else ''}"
+        told = f"{self.name:<3} {self.what:<62} {number(self.value):>7} {self.unit:<8} {goal:<8} {self.verdict:<20}"
+        return f"{f'{told} {spread}'.rstrip()}{f'  ({self.note})' if self.note else ''}"
 
     def told(self) -> dict[str, Any]:
         return {**asdict(self), "met": self.met, "verdict": self.verdict}

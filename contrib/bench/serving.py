@@ -146,8 +146,7 @@ class Cluster:
             body = {"secret": found[1], "user": "bench", "password": PASSWORD, "token": "bench"}
             token = Talk(url).post("/api/v1/auth/setup", body)["token"]
             self.talk = Talk(url, token)
-            port = url.rpartition(":")[2]
-            self.host.words[self.host.words.index("--port") + 1] = port
+        self.host.words[self.host.words.index("--port") + 1] = url.rpartition(":")[2]
         self.talk = Talk(url, self.talk.token)
 
     def credential(self, name: str) -> dict[str, Any]:
@@ -173,8 +172,8 @@ class Cluster:
         data.mkdir(mode=0o700, exist_ok=True)
         (data / "node.json").write_text(json.dumps(self.credential(name)))
         (data / "node.json").chmod(0o600)
-        process.start()
         self.runners.append(process)
+        process.start()
         self.until_online(name)
         return process
 
@@ -183,7 +182,8 @@ class Cluster:
         began = time.monotonic()
         while self.talk.get(f"/api/v1/nodes/{name}")["status"] != "online":
             if time.monotonic() - began > within:
-                raise SystemExit(f"node {name} does not come up")
+                told = [process.said()[-2000:] for process in (self.host, *self.runners)]
+                raise SystemExit("\n".join([f"node {name} does not come up", *told]))
             time.sleep(0.01)
         return time.monotonic() - began
 
