@@ -8,194 +8,57 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from kohakuriver.domain.events import (
+    ASKED,
+    Accepted,
+    Approved,
+    DeclaredLost,
+    Deleted,
+    Event,
+    Exited,
+    KillWanted,
+    LimitReached,
+    NeverStarted,
+    Paused,
+    PauseWanted,
+    Placed,
+    RefusedForGood,
+    RefusedForNow,
+    Rejected,
+    Requeued,
+    Resumed,
+    ResumeWanted,
+    Started,
+    StartFailed,
+    StartWanted,
+    StopWanted,
+)
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
 from kohakuriver.errors import InvalidTransition
 
-#: what our own signal may have meant
-SIGNALLED = frozenset({Status.KILLED, Status.STOPPED, Status.TIMED_OUT})
 #: wishes to end it; only a stopped VPS is ever wanted to run again
 ENDING = frozenset({Wanted.KILLED, Wanted.STOPPED})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Approved:
-    """An operator let it through."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """An operator refused it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """The scheduler chose a node; written together with the reservation."""
-
-    node: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """The runner journaled the attempt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedForNow:
-    """The runner cannot take it at present; nothing was started."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedForGood:
-    """The runner can never take it; nothing was started."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """The backend started the attempt's process."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartFailed:
-    """Preparation or start failed; nothing runs."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class NeverStarted:
-    """The attempt was ended before anything ran."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exited:
-    """The process ended. `signalled` names our signal if it was delivered before the end."""
-
-    exit: Exit
-    signalled: Status | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a signal that nobody sends."""
-        if self.signalled is not None and self.signalled not in SIGNALLED:
-            raise ValueError(f"no signal of ours means {self.signalled}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paused:
-    """The runner froze it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resumed:
-    """The runner let it go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitReached:
-    """The runner began to end it for its time limit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PauseWanted:
-    """Somebody wants it paused."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResumeWanted:
-    """Somebody wants it to go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KillWanted:
-    """Somebody wants it ended. A grace that is given takes the place of the task's own, while it is ended too."""
-
-    #: seconds between SIGTERM and SIGKILL
-    grace: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopWanted:
-    """Somebody wants the VPS at rest, its disk kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartWanted:
-    """Somebody wants the stopped VPS to run again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deleted:
-    """The stopped VPS and its disk were given up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclaredLost:
-    """An operator, or an explicit `lost_after`, gave it up."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requeued:
-    """Its policy sends it back to the queue after fencing."""
-
-    reason: str
-
-
-Event = (
-    Approved
-    | Rejected
-    | Placed
-    | Accepted
-    | RefusedForNow
-    | RefusedForGood
-    | Started
-    | StartFailed
-    | NeverStarted
-    | Exited
-    | Paused
-    | Resumed
-    | LimitReached
-    | PauseWanted
-    | ResumeWanted
-    | KillWanted
-    | StopWanted
-    | StartWanted
-    | Deleted
-    | DeclaredLost
-    | Requeued
-)
 Handler = Callable[[Task, Event, datetime], Task]
-
-#: events that a runner reports about one attempt
-REPORTED = (
-    Accepted,
-    RefusedForNow,
-    RefusedForGood,
-    Started,
-    StartFailed,
-    NeverStarted,
-    Exited,
-    Paused,
-    Resumed,
-    LimitReached,
-)
 
 
 def apply(task: Task, event: Event, now: datetime) -> Task:
     """The task after the event. Raises InvalidTransition with the task's story when the table has no such edge."""
     handler = TRANSITIONS.get((task.status, type(event)))
     if handler is None:
-        raise InvalidTransition(f"task {task.id}: {type(event).__name__} while {task.status}")
+        raise InvalidTransition(_story(task, event))
     return replace(handler(task, event, now), version=task.version + 1)
+
+
+def _story(task: Task, event: Event) -> str:
+    asked = ASKED.get(type(event))
+    if asked is None:
+        return f"task {task.id}: {type(event).__name__} while {task.status}"
+    return f"task {task.id} is {task.status.value.replace('_', ' ')}: it cannot be {asked}"
 
 
 def allowed(task: Task, event: type[Event]) -> bool:

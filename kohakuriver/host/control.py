@@ -1,7 +1,7 @@
 """What people want of a task that exists: each is a wish that is stored, and made true by dispatch."""
 
 from kohakuriver.domain.access import Action, Actor, Owned, authorize
-from kohakuriver.domain.lifecycle import (
+from kohakuriver.domain.events import (
     Approved,
     DeclaredLost,
     Event,

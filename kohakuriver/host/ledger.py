@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from kohakuriver.domain.lifecycle import Event, Placed, apply
+from kohakuriver.domain.events import Event, Placed
+from kohakuriver.domain.lifecycle import apply
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import InvalidTransition, MovedOn, NotFound

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from kohakuriver.domain.lifecycle import DeclaredLost
+from kohakuriver.domain.events import DeclaredLost
 from kohakuriver.domain.nodes import NodeStatus
 from kohakuriver.domain.tasks import HOLDING
 from kohakuriver.errors import Conflict, KohakuRiverError, NotFound

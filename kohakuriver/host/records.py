@@ -6,7 +6,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from kohakuriver.domain.lifecycle import SIGNALLED
+from kohakuriver.domain.events import SIGNALLED
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import Task
 from kohakuriver.host.cause import Cause

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kohakuriver.domain import lifecycle, tasks
+from kohakuriver.domain import events, tasks
 from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.errors import MovedOn
 from kohakuriver.host import cause, records
@@ -170,28 +170,28 @@ class Reports:
         )
 
 
-def event_of(report: Report, task: Task) -> lifecycle.Event | None:
+def event_of(report: Report, task: Task) -> events.Event | None:
     """The report as an event of the table; None when it says nothing about the task's state."""
     reason = records.sentence(report.reason) or ""
     match report.what:
         case "accepted":
-            return lifecycle.Accepted()
+            return events.Accepted()
         case "refused_for_now":
-            return lifecycle.RefusedForNow(reason=reason)
+            return events.RefusedForNow(reason=reason)
         case "refused_for_good":
-            return lifecycle.RefusedForGood(reason=reason)
+            return events.RefusedForGood(reason=reason)
         case "started":
-            return lifecycle.Started()
+            return events.Started()
         case "start_failed":
-            return lifecycle.StartFailed(reason=reason)
+            return events.StartFailed(reason=reason)
         case "never_started":
-            return lifecycle.NeverStarted()
+            return events.NeverStarted()
         case "paused":
-            return lifecycle.Paused()
+            return events.Paused()
         case "resumed":
-            return lifecycle.Resumed()
+            return events.Resumed()
         case "limit_reached":
-            return lifecycle.LimitReached()
+            return events.LimitReached()
         case "exited":
             return _exited(report)
         case "unknown":
@@ -200,11 +200,11 @@ def event_of(report: Report, task: Task) -> lifecycle.Event | None:
             return None
 
 
-def _exited(report: Report) -> lifecycle.Exited:
+def _exited(report: Report) -> events.Exited:
     told = report.exit
     code = None if told is None or told.code is None or abs(told.code) > MOST_EXIT else told.code
     reason = (None if told is None else told.reason) or report.reason
-    return lifecycle.Exited(
+    return events.Exited(
         exit=tasks.Exit(
             code=code,
             signal=None if told is None else told.signal,
@@ -215,10 +215,10 @@ def _exited(report: Report) -> lifecycle.Exited:
     )
 
 
-def _unknown(task: Task) -> lifecycle.Event | None:
+def _unknown(task: Task) -> events.Event | None:
     """A node that has no record of an attempt can never start it any more; what ran there before is not known."""
     if task.status is Status.STOPPING and task.started is None:
-        return lifecycle.NeverStarted()
+        return events.NeverStarted()
     if task.status is Status.ASSIGNED:
         return None
-    return lifecycle.DeclaredLost(reason=NO_RECORD)
+    return events.DeclaredLost(reason=NO_RECORD)

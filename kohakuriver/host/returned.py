@@ -6,7 +6,7 @@ of everybody's reach.
 
 from collections.abc import Sequence
 
-from kohakuriver.domain.lifecycle import Accepted, Event, Paused, Started
+from kohakuriver.domain.events import Accepted, Event, Paused, Started
 from kohakuriver.domain.tasks import parse_attempt
 from kohakuriver.errors import Conflict
 from kohakuriver.host import cause

@@ -113,7 +113,7 @@ class Scheduler:
         )
 
     def full(self) -> Plan:
-        """The plan of the whole queue, at most a second old and a new one where that is cheap, for those who ask why."""
+        """The plan of the whole queue, at most a second old, new where that is cheap, for those who ask why."""
         began = self._clock.monotonic()
         if self._full is None or began >= self._full_until:
             waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})

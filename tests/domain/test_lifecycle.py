@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from kohakuriver.domain import events
 from kohakuriver.domain import lifecycle as lc
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.errors import InvalidTransition
@@ -15,34 +16,34 @@ NOW = BEFORE + timedelta(minutes=5)
 REFUSED = None
 
 EVENTS = {
-    "approved": lc.Approved(),
-    "rejected": lc.Rejected(reason="too big"),
-    "placed": lc.Placed(node=4),
-    "accepted": lc.Accepted(),
-    "refused for now": lc.RefusedForNow(reason="busy"),
-    "refused for good": lc.RefusedForGood(reason="no such image"),
-    "started": lc.Started(),
-    "start failed": lc.StartFailed(reason="no such program"),
-    "never started": lc.NeverStarted(),
-    "exited 0": lc.Exited(exit=Exit(code=0)),
-    "exited 3": lc.Exited(exit=Exit(code=3)),
-    "exited for memory": lc.Exited(exit=Exit(code=137, oom=True)),
-    "exited 0 for memory": lc.Exited(exit=Exit(code=0, oom=True)),
-    "exited unknown": lc.Exited(exit=Exit(reason="the node restarted")),
-    "exited by kill": lc.Exited(exit=Exit(code=0), signalled=S.KILLED),
-    "exited by limit": lc.Exited(exit=Exit(code=143), signalled=S.TIMED_OUT),
-    "exited by stop": lc.Exited(exit=Exit(code=0), signalled=S.STOPPED),
-    "paused": lc.Paused(),
-    "resumed": lc.Resumed(),
-    "limit": lc.LimitReached(),
-    "pause wanted": lc.PauseWanted(),
-    "resume wanted": lc.ResumeWanted(),
-    "kill wanted": lc.KillWanted(),
-    "stop wanted": lc.StopWanted(),
-    "start wanted": lc.StartWanted(),
-    "deleted": lc.Deleted(),
-    "declared lost": lc.DeclaredLost(reason="burnt"),
-    "requeued": lc.Requeued(reason="policy"),
+    "approved": events.Approved(),
+    "rejected": events.Rejected(reason="too big"),
+    "placed": events.Placed(node=4),
+    "accepted": events.Accepted(),
+    "refused for now": events.RefusedForNow(reason="busy"),
+    "refused for good": events.RefusedForGood(reason="no such image"),
+    "started": events.Started(),
+    "start failed": events.StartFailed(reason="no such program"),
+    "never started": events.NeverStarted(),
+    "exited 0": events.Exited(exit=Exit(code=0)),
+    "exited 3": events.Exited(exit=Exit(code=3)),
+    "exited for memory": events.Exited(exit=Exit(code=137, oom=True)),
+    "exited 0 for memory": events.Exited(exit=Exit(code=0, oom=True)),
+    "exited unknown": events.Exited(exit=Exit(reason="the node restarted")),
+    "exited by kill": events.Exited(exit=Exit(code=0), signalled=S.KILLED),
+    "exited by limit": events.Exited(exit=Exit(code=143), signalled=S.TIMED_OUT),
+    "exited by stop": events.Exited(exit=Exit(code=0), signalled=S.STOPPED),
+    "paused": events.Paused(),
+    "resumed": events.Resumed(),
+    "limit": events.LimitReached(),
+    "pause wanted": events.PauseWanted(),
+    "resume wanted": events.ResumeWanted(),
+    "kill wanted": events.KillWanted(),
+    "stop wanted": events.StopWanted(),
+    "start wanted": events.StartWanted(),
+    "deleted": events.Deleted(),
+    "declared lost": events.DeclaredLost(reason="burnt"),
+    "requeued": events.Requeued(reason="policy"),
 }
 BY_EXIT = {
     "exited 0": S.COMPLETED,
@@ -137,7 +138,7 @@ def test_each_event_in_each_status_does_what_the_table_says_and_nothing_else(sta
 
 
 def test_every_kind_of_event_is_among_those_tried():
-    assert {type(event) for event in EVENTS.values()} == set(get_args(lc.Event))
+    assert {type(event) for event in EVENTS.values()} == set(get_args(events.Event))
     assert {(status, event) for status, event in lc.TRANSITIONS} == {
         (status, type(EVENTS[name])) for status, row in TABLE.items() for name in row
     }
@@ -146,7 +147,7 @@ def test_every_kind_of_event_is_among_those_tried():
 def test_a_final_status_is_left_by_no_event_but_lost_by_a_report():
     left = {(status, event) for status, event in lc.TRANSITIONS if status in FINAL}
     assert {status for status, _ in left} == {S.LOST}
-    assert {event for _, event in left} <= set(lc.REPORTED)
+    assert {event for _, event in left} <= set(events.REPORTED)
 
 
 @pytest.mark.parametrize("status", sorted(HOLDING | {S.PENDING}))
@@ -163,15 +164,15 @@ def test_what_is_not_wanted_to_run_is_not_placed(wanted):
 
 def test_a_vps_is_placed_on_the_node_of_its_disk_alone():
     waiting = task(S.PENDING, generation=1, node=None)
-    bound = lc.apply(lc.apply(waiting, lc.Placed(node=4), NOW), lc.RefusedForNow(reason="busy"), NOW)
+    bound = lc.apply(lc.apply(waiting, events.Placed(node=4), NOW), events.RefusedForNow(reason="busy"), NOW)
     with pytest.raises(InvalidTransition, match="its disk is on node 4"):
-        lc.apply(bound, lc.Placed(node=5), NOW)
-    assert lc.apply(bound, lc.Placed(node=4), NOW).generation == 3
+        lc.apply(bound, events.Placed(node=5), NOW)
+    assert lc.apply(bound, events.Placed(node=4), NOW).generation == 3
 
 
 def test_a_command_task_may_go_to_another_node():
-    tried = lc.apply(task(S.ASSIGNED, kind=Kind.COMMAND), lc.RefusedForNow(reason="busy"), NOW)
-    assert lc.apply(tried, lc.Placed(node=5), NOW).node == 5
+    tried = lc.apply(task(S.ASSIGNED, kind=Kind.COMMAND), events.RefusedForNow(reason="busy"), NOW)
+    assert lc.apply(tried, events.Placed(node=5), NOW).node == 5
 
 
 @pytest.mark.parametrize(("wanted", "end"), [(Wanted.KILLED, S.KILLED), (Wanted.STOPPED, S.STOPPED)])
@@ -208,10 +209,10 @@ def test_a_command_task_cannot_be_reported_as_stopped():
     assert lc.apply(task(S.RUNNING, kind=Kind.COMMAND), EVENTS["exited by stop"], NOW).status is S.KILLED
 
 
-@pytest.mark.parametrize("status", set(Status) - lc.SIGNALLED)
+@pytest.mark.parametrize("status", set(Status) - events.SIGNALLED)
 def test_a_report_of_a_signal_that_nobody_sends_is_refused(status):
     with pytest.raises(ValueError, match="no signal"):
-        lc.Exited(exit=Exit(code=0), signalled=status)
+        events.Exited(exit=Exit(code=0), signalled=status)
 
 
 @pytest.mark.parametrize("name", [name for name in BY_EXIT if name != "exited by stop"])

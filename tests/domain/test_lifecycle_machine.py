@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kohakuriver.domain import events
 from kohakuriver.domain import lifecycle as lc
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.errors import InvalidTransition
@@ -47,12 +48,12 @@ class TaskMachine(RuleBasedStateMachine):
 
     def check_step(self, before, event, after):
         assert after.version == before.version + 1
-        assert after.generation - before.generation == int(isinstance(event, lc.Placed))
+        assert after.generation - before.generation == int(isinstance(event, events.Placed))
         assert after.wish >= before.wish
         assert after.wanted is before.wanted or after.wish > before.wish
         if before.final:
             assert before.status is S.LOST
-            assert isinstance(event, lc.REPORTED)
+            assert isinstance(event, events.REPORTED)
 
     @property
     def phase(self):
@@ -67,53 +68,53 @@ class TaskMachine(RuleBasedStateMachine):
 
     @rule()
     def approve(self):
-        self.change(lc.Approved())
+        self.change(events.Approved())
 
     @rule()
     def reject(self):
-        self.change(lc.Rejected(reason="no"))
+        self.change(events.Rejected(reason="no"))
 
     @rule()
     def pause(self):
-        self.change(lc.PauseWanted())
+        self.change(events.PauseWanted())
 
     @rule()
     def resume(self):
-        self.change(lc.ResumeWanted())
+        self.change(events.ResumeWanted())
 
     @rule()
     def kill(self):
-        if self.change(lc.KillWanted()):
+        if self.change(events.KillWanted()):
             self.kill_told = True
 
     @rule()
     def stop(self):
-        self.change(lc.StopWanted())
+        self.change(events.StopWanted())
 
     @rule()
     def start_again(self):
-        self.change(lc.StartWanted())
+        self.change(events.StartWanted())
 
     @rule()
     def delete(self):
-        self.change(lc.Deleted())
+        self.change(events.Deleted())
 
     @rule()
     def declare_lost(self):
-        self.change(lc.DeclaredLost(reason="burnt"))
+        self.change(events.DeclaredLost(reason="burnt"))
 
     # The scheduler
 
     @rule(node=st.integers(1, 3))
     def place(self, node):
-        if self.change(lc.Placed(node=node)):
+        if self.change(events.Placed(node=node)):
             self.true[self.task.generation] = None
 
     @precondition(lambda self: self.task.status in HOLDING)
     @rule()
     def requeue_after_fencing(self):
         self.true[self.task.generation] = "ended"
-        self.change(lc.Requeued(reason="policy"))
+        self.change(events.Requeued(reason="policy"))
 
     # The runner: what is true happens first, then it is told
 
@@ -122,38 +123,38 @@ class TaskMachine(RuleBasedStateMachine):
     def answer(self, how):
         if how == "accept":
             self.true[self.task.generation] = "prepared"
-            self.report(lc.Accepted())
+            self.report(events.Accepted())
             return
         self.true[self.task.generation] = "ended"
         if how == "not now":
-            self.report(lc.RefusedForNow(reason="busy"))
+            self.report(events.RefusedForNow(reason="busy"))
         elif how == "never":
-            self.report(lc.RefusedForGood(reason="no image"))
+            self.report(events.RefusedForGood(reason="no image"))
         elif self.task.wanted in lc.ENDING:
-            self.report(lc.NeverStarted())
+            self.report(events.NeverStarted())
 
     @precondition(lambda self: self.phase == "prepared")
     @rule(works=st.booleans())
     def start(self, works):
         self.true[self.task.generation] = "running" if works else "ended"
-        self.report(lc.Started() if works else lc.StartFailed(reason="no program"))
+        self.report(events.Started() if works else events.StartFailed(reason="no program"))
 
     @precondition(lambda self: self.phase == "running" and self.task.wanted is Wanted.PAUSED)
     @rule()
     def freeze(self):
         self.true[self.task.generation] = "paused"
-        self.report(lc.Paused())
+        self.report(events.Paused())
 
     @precondition(lambda self: self.phase == "paused" and self.task.wanted is Wanted.RUN)
     @rule()
     def thaw(self):
         self.true[self.task.generation] = "running"
-        self.report(lc.Resumed())
+        self.report(events.Resumed())
 
     @precondition(lambda self: self.phase in {"running", "paused"})
     @rule()
     def reach_limit(self):
-        self.report(lc.LimitReached())
+        self.report(events.LimitReached())
 
     @precondition(lambda self: self.phase in {"running", "paused"})
     @rule(
@@ -165,7 +166,7 @@ class TaskMachine(RuleBasedStateMachine):
         told = Exit(code=code, oom=oom, reason=None if code is not None else "unknown")
         self.true[self.task.generation] = "ended"
         self.exits[self.task.generation] = told
-        self.report(lc.Exited(exit=told, signalled=signalled))
+        self.report(events.Exited(exit=told, signalled=signalled))
 
     @precondition(lambda self: self.sent)
     @rule(which=st.integers(0, 1000))
@@ -175,7 +176,7 @@ class TaskMachine(RuleBasedStateMachine):
         before = self.task
         if generation != before.generation:
             return
-        if isinstance(event, lc.Exited) or before.status in FINAL - {S.LOST}:
+        if isinstance(event, events.Exited) or before.status in FINAL - {S.LOST}:
             self.change(event)
             assert before.status is S.LOST or not before.final or self.task == before
 
