@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
-hypothesis.settings.register_profile("here", deadline=None)
+#: failing examples are kept beside the tests, where one may write there
+KEPT = {} if os.access(ROOT, os.W_OK) and os.access(Path.cwd(), os.W_OK) else {"database": None}
+hypothesis.settings.register_profile("here", deadline=None, **KEPT)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "here"))
 
 
