@@ -251,12 +251,11 @@ class Session:
         await self._socket.send_frame(data, aiohttp.WSMsgType.TEXT)
 
     async def _ping(self) -> None:
-        while True:
-            await self._clock.sleep(PING_SECONDS)
-            if self._clock.boot() - self._heard > DEAD_SECONDS:
-                raise _Over(Ended(reason=f"nothing heard from the host for {DEAD_SECONDS:g} s"))
+        while (left := self._heard + DEAD_SECONDS - self._clock.boot()) > 0:
+            await self._clock.sleep(min(PING_SECONDS, left))
             self._control.append((aiohttp.WSMsgType.PING, b""))
             self._wake.set()
+        raise _Over(Ended(reason=f"nothing heard from the host for {DEAD_SECONDS:g} s"))
 
     async def _acknowledge(self) -> None:
         while True:
