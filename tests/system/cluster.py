@@ -152,7 +152,10 @@ class Cluster:
 
     def told(self, task: str) -> str:
         """Everything about a task, for a failure message."""
-        lines = [str(self.api.task(task)), *map(str, self.api.history(task))]
+        try:
+            lines = [str(self.api.task(task)), *map(str, self.api.history(task))]
+        except OSError as error:
+            lines = [f"the host does not answer: {error!r}"]
         return "\n".join(lines) + "\n" + self.story()
 
     def story(self) -> str:

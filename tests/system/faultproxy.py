@@ -67,6 +67,11 @@ class FaultProxy:
         name, port = self._listener.getsockname()[:2]
         return f"http://{name}:{port}"
 
+    @property
+    def open(self) -> int:
+        """Connections that are open now, to both sides."""
+        return len(self._connections)
+
     # faults of the whole line
 
     def blackhole(self, *ways: Way) -> None:
@@ -205,6 +210,8 @@ class _Connection:
                         continue
                     if way == "up":
                         self.is_link = waiting.startswith(b"GET /link ")
+                    elif not waiting.startswith(b"HTTP/1.1 101"):
+                        self.is_link = False  # it was turned away
                     head_done = True
                     sink.sendall(waiting[: end + 4])
                     del waiting[: end + 4]

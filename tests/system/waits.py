@@ -15,7 +15,10 @@ def until(
     """What `look` finds, as soon as it finds something true. AssertionError with `tell()` after so many seconds."""
     deadline = time.monotonic() + within
     while True:
-        found = look()
+        try:
+            found = look()
+        except OSError as error:
+            raise AssertionError(f"while waiting: {what}: {error!r}\n{tell()}") from error
         if found:
             return found
         if time.monotonic() > deadline:
