@@ -5,7 +5,6 @@ Messages about one attempt are handled in the order of their arrival, those abou
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 
 from kohakuriver.errors import KohakuRiverError, PluginError
@@ -129,8 +128,7 @@ class Attempts:
         except (PluginError, TimeoutError, OSError) as error:  # the row stays, the host says it again
             log.warning("a body cannot be removed yet", extra={"attempt": attempt, "error": str(error)})
             return
-        await self.desk.output.remove(attempt)
-        await self.desk.in_thread(shutil.rmtree, self.desk.directory(entry.instance), ignore_errors=True)
+        await self.desk.output.remove(attempt, self.desk.directory(entry.instance))
         await self.desk.journal.remove(attempt)
 
     async def _admit(self, assign: Assign) -> admit.Refusal | str:

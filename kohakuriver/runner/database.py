@@ -1,6 +1,8 @@
 """The journal's file: SQLite in a thread of its own, many callers to one commit. Knows no table.
 
 A cancelled caller gives up the answer, never the write. A failed statement rolls back its own caller alone.
+What need not outlive the machine's power is committed without waiting for the disk: a crash of this process loses
+nothing of it, and the next commit that waits brings it to the disk as well (https://www.sqlite.org/pragma.html).
 """
 
 import asyncio
@@ -36,6 +38,8 @@ def _nothing() -> None:
 class _Work:
     statements: Sequence[Statement]
     read: bool
+    #: whether the answer waits for the disk
+    sync: bool
     answer: asyncio.Future[Rows]
     applied: Callable[[], None]
     loop: asyncio.AbstractEventLoop
@@ -59,16 +63,20 @@ class Database:
         self._thread.start()
         await ready
 
-    async def write(self, statements: Sequence[Statement], applied: Callable[[], None] = _nothing) -> None:
-        """Commits all or nothing of these; fsynced on return. Raises StorageFull when the file cannot be written.
+    async def write(
+        self, statements: Sequence[Statement], applied: Callable[[], None] = _nothing, *, sync: bool = True
+    ) -> None:
+        """Commits all or nothing of these. With `sync` they are on the disk on return; without, a power cut may take
+        them back, and only together with everything that was committed later.
 
         `applied` is called on the loop after the commit, in the order of the commits, also when the caller is gone.
+        Raises StorageFull when the file cannot be written.
         """
-        await self._ask(statements, read=False, applied=applied)
+        await self._ask(statements, read=False, sync=sync, applied=applied)
 
     async def read(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """The rows of one query, after all writes that were asked for before it."""
-        return await self._ask([(sql, values)], read=True, applied=_nothing)
+        return await self._ask([(sql, values)], read=True, sync=False, applied=_nothing)
 
     async def close(self) -> None:
         """Finishes what waits, then closes. May be called twice."""
@@ -77,12 +85,14 @@ class Database:
             self._queue.put(None)
             await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
-    def _ask(self, statements: Sequence[Statement], *, read: bool, applied: Callable[[], None]) -> asyncio.Future[Rows]:
+    def _ask(
+        self, statements: Sequence[Statement], *, read: bool, sync: bool, applied: Callable[[], None]
+    ) -> asyncio.Future[Rows]:
         if self._thread is None:
             raise StoreError(f"{self.path.name}: the journal is closed")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rows] = loop.create_future()
-        self._queue.put(_Work(statements=statements, read=read, answer=answer, applied=applied, loop=loop))
+        self._queue.put(_Work(statements=statements, read=read, sync=sync, answer=answer, applied=applied, loop=loop))
         return answer
 
     def _main(
@@ -150,7 +160,9 @@ def _connect(path: Path, schema: Sequence[str], version: int) -> sqlite3.Connect
 
 def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> list[Rows | Exception]:
     results: list[Rows | Exception] = []
+    sync = any(work.sync for work in batch)
     try:
+        connection.execute("PRAGMA synchronous=FULL" if sync else "PRAGMA synchronous=NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         results = [_member(connection, work) for work in batch]
         connection.execute("COMMIT")

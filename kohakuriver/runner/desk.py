@@ -46,12 +46,15 @@ class Desk:
         short = None if reason is None else reason[:LONGEST_REASON]
         return Report(seq=0, attempt=attempt, what=what, at=self.clock.wall(), reason=short, **fields)
 
-    async def keep(self, attempt: str, report: Report | None = None, **changes: Any) -> Entry:
-        """Journals a change of what has already happened; a full disk is waited out, for it must not be lost."""
+    async def keep(self, attempt: str, report: Report | None = None, *, sync: bool = True, **changes: Any) -> Entry:
+        """Journals a change of what has already happened; a full disk is waited out, for it must not be lost.
+
+        Without `sync` it does not wait for the disk: see Journal.change.
+        """
         wait = 0.5
         while True:
             try:
-                return await self.journal.change(attempt, report, **changes)
+                return await self.journal.change(attempt, report, sync=sync, **changes)
             except StorageFull:
                 await self.clock.sleep(wait)
                 wait = min(wait * 2, LONGEST_RETRY)

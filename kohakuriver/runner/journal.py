@@ -86,8 +86,11 @@ class Journal:
         values = [to_column(name, getattr(entry, name)) for name in COLUMNS]
         await self._write([(_INSERT, [*values, final])], report, lambda: self.attempts.update({entry.attempt: entry}))
 
-    async def change(self, attempt: str, report: Report | None = None, **changes: Any) -> Entry:
-        """Changes columns of an attempt, together with a report. Two callers may change different columns at once."""
+    async def change(self, attempt: str, report: Report | None = None, *, sync: bool = True, **changes: Any) -> Entry:
+        """Changes columns of an attempt, together with a report. Two callers may change different columns at once.
+
+        Without `sync` it does not wait for the disk: for what another boot would make untrue anyway.
+        """
         assignments = [f"{name}=?" for name in changes]
         values = [to_column(name, value) for name, value in changes.items()]
         if report is not None and replace(self.attempts[attempt], **changes).done:
@@ -101,7 +104,7 @@ class Journal:
         def applied() -> None:
             self.attempts[attempt] = replace(self.attempts[attempt], **changes)
 
-        await self._write(statements, report, applied)
+        await self._write(statements, report, applied, sync=sync)
         return self.attempts[attempt]
 
     async def report(self, report: Report) -> None:
@@ -117,9 +120,11 @@ class Journal:
         return report
 
     async def remove(self, attempt: str) -> None:
-        """Forgets an attempt. Its reports stay until they are acknowledged."""
+        """Forgets an attempt. Its reports stay until they are acknowledged. If it comes back, it is forgotten again."""
         await self._database.write(
-            [("DELETE FROM attempts WHERE attempt=?", (attempt,))], lambda: _pop(self.attempts, attempt)
+            [("DELETE FROM attempts WHERE attempt=?", (attempt,))],
+            lambda: _pop(self.attempts, attempt),
+            sync=False,
         )
 
     async def payload(self, seq: int) -> bytes | None:
@@ -131,8 +136,10 @@ class Journal:
         return rows[0][0] if rows else None
 
     async def acknowledge(self, seq: int) -> None:
-        """The host has committed all reports up to `seq`."""
-        await self._database.write([("DELETE FROM outbox WHERE seq<=?", (seq,))], lambda: self.outbox.acknowledge(seq))
+        """The host has committed all reports up to `seq`. If they come back, they are sent again and change nothing."""
+        await self._database.write(
+            [("DELETE FROM outbox WHERE seq<=?", (seq,))], lambda: self.outbox.acknowledge(seq), sync=False
+        )
 
     async def remember(self, *, cluster: str, incarnation: int) -> None:
         """Keeps whom this runner belongs to and the highest incarnation seen."""
@@ -151,14 +158,27 @@ class Journal:
             await self.remember(cluster=cluster, incarnation=0)
         await self._database.write([(_META, ("member", member))])
 
+    async def wake_in(self, boot: str) -> None:
+        """Notes the boot in which this journal is used. After another one its newest rows may be missing, and their
+        numbers would be given out twice: a new epoch begins.
+        """
+        rows = await self._database.read("SELECT value FROM meta WHERE name='boot'")
+        if rows and rows[0][0] == boot:
+            return
+        if rows:
+            await self.renew(self.epoch + 1)
+        await self._database.write([(_META, ("boot", boot))])
+
     async def renew(self, epoch: int) -> None:
         """Begins a new epoch: this file is an older copy of itself. Waiting reports keep their order and their seq."""
         await self._database.write([(_META, ("epoch", epoch))])
         self.epoch = epoch
 
-    async def _write(self, statements: list[Statement], report: Report | None, applied: Callable[[], None]) -> None:
+    async def _write(
+        self, statements: list[Statement], report: Report | None, applied: Callable[[], None], *, sync: bool = True
+    ) -> None:
         if report is None:
-            await self._database.write(statements, applied)
+            await self._database.write(statements, applied, sync=sync)
             return
         self._seq += 1
         report = msgspec.structs.replace(report, seq=self._seq)
@@ -169,7 +189,7 @@ class Journal:
             self.outbox.append(seq, attempt, payload)
 
         rows = [("INSERT INTO outbox(seq, attempt, payload) VALUES(?, ?, ?)", (seq, attempt, payload))]
-        await self._database.write([*statements, *rows, (_META, ("seq", seq))], both)
+        await self._database.write([*statements, *rows, (_META, ("seq", seq))], both, sync=sync)
 
     async def _load(self, epoch: int) -> None:
         new = [("INSERT OR IGNORE INTO meta(name, value) VALUES('epoch', ?)", (epoch,))]

@@ -211,12 +211,13 @@ class OutputStore:
         self._in_thread = in_thread
         self._live: dict[str, Live] = {}
 
-    async def live(self, attempt: str) -> Live:
-        """The output of an attempt that has not ended; goes on where its files end."""
+    async def live(self, attempt: str, *, fresh: bool = False) -> Live:
+        """The output of an attempt that has not ended; goes on where its files end. `fresh`: there can be none yet."""
         found = self._live.get(attempt)
         if found is None:
             found = Live(self.directory / attempt, self.limits, self._in_thread)
-            await found.load()
+            if not fresh:
+                await found.load()
             found = self._live.setdefault(attempt, found)
         return found
 
@@ -233,10 +234,15 @@ class OutputStore:
             await self._in_thread(segments.load)
         return EndedStream(segments, sealed, self._in_thread)
 
-    async def remove(self, attempt: str) -> None:
-        """Deletes what is kept of an attempt. May be called twice."""
+    async def remove(self, attempt: str, *others: Path) -> None:
+        """Deletes what is kept of an attempt, and these directories with it. May be called twice."""
         self.close(attempt)
-        await self._in_thread(shutil.rmtree, self.directory / attempt, ignore_errors=True)
+        await self._in_thread(_remove, self.directory / attempt, *others)
+
+
+def _remove(*directories: Path) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sync(segments: Segments) -> None:

@@ -85,6 +85,7 @@ class Runner:
         await self.journal.open(epoch=int(self.clock.wall().timestamp() * 1000) * 1000 + secrets.randbelow(1000))
         opened: list[Backend] = []
         try:
+            await self.journal.wake_in(self.boot)
             await self.journal.belong(self.settings.credential, self.settings.cluster)
             opened = await kinds.open_all(self._given, self._context, self._infos)
             await self._serve({backend.name: backend for backend in opened})

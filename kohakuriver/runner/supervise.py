@@ -39,6 +39,8 @@ class Supervisor:
         self.backend = backend
         self.attempt = attempt
         self._changed = asyncio.Event()
+        #: the run that the present walk itself has started, so that nothing of it needs to be looked for
+        self._begun: str | None = None
 
     @property
     def entry(self) -> Entry:
@@ -70,30 +72,31 @@ class Supervisor:
                     await self.desk.clock.sleep(wait)
 
     async def _walk(self) -> None:
-        entry = self.entry
+        entry, job = self.entry, None
+        self._begun = None
         if entry.phase == "accepted":
-            entry = await self._create()
+            entry, job = await self._create()
         if entry.phase == "created":
-            entry = await self._begin(entry)
+            entry = await (self._begin(entry) if job is None else self._start_when_wanted(_handle(entry), job))
         if entry.phase in ("running", "paused"):
             await self._watch(entry)
 
-    async def _create(self) -> Entry:
-        """From `accepted` to a body whose handle is journaled; or to the end."""
+    async def _create(self) -> tuple[Entry, Job | None]:
+        """From `accepted` to a body whose handle is journaled, and its job; or to the end."""
         if self.entry.wanted in ENDING:
-            return await self._close("never_started")
+            return await self._close("never_started"), None
         limits = self.desk.settings
         try:
             job = await self.desk.prepare(self.entry, self.backend)
             if job.image is not None:
                 await self._prepare_image(job)
             if self.entry.wanted in ENDING:
-                return await self._close("never_started")
+                return await self._close("never_started"), None
             async with asyncio.timeout(limits.create_limit):
                 handle = await self.backend.create(job)
         except (KohakuRiverError, TimeoutError, OSError) as error:
-            return await self._close("start_failed", _sentence(error, "create"))
-        return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot)
+            return await self._close("start_failed", _sentence(error, "create")), None
+        return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot), job
 
     async def _prepare_image(self, job: Job) -> None:
         """Fetches the image; a wish to end the attempt cuts it short. It has a limit of its own."""
@@ -120,14 +123,20 @@ class Supervisor:
             return await self._exited(seen.exit or Exit(reason=seen.note or None))
         if seen.phase == "gone":
             return await self._exited(Exit(reason=GONE))
-        await self._until_run_wanted()
+        return await self._start_when_wanted(handle)
+
+    async def _start_when_wanted(self, handle: Handle, job: Job | None = None) -> Entry:
+        """From a body that never ran to its run, or to the end. `job`: as it was made a moment ago."""
+        if self.entry.wanted != "run" or self.entry.recovered:
+            await self._until_run_wanted()
+            job = None
         if self.entry.wanted in ENDING:
             return await self._close("never_started")
-        return await self._start(handle)
+        return await self._start(handle, job)
 
-    async def _start(self, handle: Handle) -> Entry:
+    async def _start(self, handle: Handle, job: Job | None) -> Entry:
         try:
-            job = await self.desk.prepare(self.entry, self.backend)
+            job = job or await self.desk.prepare(self.entry, self.backend)
         except (KohakuRiverError, OSError) as error:
             return await self._close("start_failed", _sentence(error, "prepare"))
         if self.entry.wanted != "run":  # changed meanwhile: the next walk holds or ends it
@@ -140,24 +149,30 @@ class Supervisor:
             if seen.run is not None and seen.phase != "created":
                 return await self._started(seen.run)
             return await self._close("start_failed", _sentence(error, "start"))
+        self._begun = run
         return await self._started(run)
 
     async def _started(self, run: str) -> Entry:
+        """Journals the run. The disk is not waited for: the row before says that a start was asked for, and another
+        boot ends the run whatever stands here.
+        """
         report = self.desk.report(self.attempt, "started")
+        now = self.desk.clock.boot()
         return await self.desk.keep(
-            self.attempt, report, phase="running", run=run, started=self.desk.clock.boot(), boot=self.desk.boot
+            self.attempt, report, sync=False, phase="running", run=run, started=now, boot=self.desk.boot
         )
 
     async def _watch(self, entry: Entry) -> None:
         handle = _handle(entry)
-        seen = await self._see(handle)
+        fresh = entry.run is not None and entry.run == self._begun
+        seen = Seen(phase="running", run=entry.run) if fresh else await self._see(handle)
         if entry.boot != self.desk.boot and seen.phase not in ALIVE:
             await self._exited(Exit(reason=REBOOTED))
             return
         if seen.phase == "gone":
             await self._exited(Exit(reason=GONE))
             return
-        live = await self.desk.output.live(self.attempt)
+        live = await self.desk.output.live(self.attempt, fresh=fresh)
         watch = Watch(
             desk=self.desk, backend=self.backend, handle=handle, live=live, changed=self._changed, attempt=self.attempt
         )
@@ -165,7 +180,9 @@ class Supervisor:
         await self._exited(ended)
 
     async def _exited(self, ended: Exit) -> Entry:
-        """Seals the output and journals the exit together with its report."""
+        """Seals the output and journals the exit together with its report. The disk is not waited for: the host keeps
+        what it was told, and a run whose end was taken back by a power cut has ended by another boot.
+        """
         entry = self.entry
         usage = await self._usage(entry, ended)
         stdout, stderr = await (await self.desk.output.live(self.attempt)).seal()
@@ -180,15 +197,15 @@ class Supervisor:
             stdout=stdout,
             stderr=stderr,
         )
-        return await self._end(report, "exited")
+        return await self._end(report, "exited", sync=False)
 
     async def _close(self, what: str, reason: str | None = None) -> Entry:
         """Ends an attempt that never ran."""
         return await self._end(self.desk.report(self.attempt, what, reason), "closed")
 
-    async def _end(self, report: Report, phase: str) -> Entry:
-        entry = self.entry
-        ended = await self.desk.keep(self.attempt, report, phase=phase, assign=without_secrets(entry.assign))
+    async def _end(self, report: Report, phase: str, *, sync: bool = True) -> Entry:
+        kept = without_secrets(self.entry.assign)
+        ended = await self.desk.keep(self.attempt, report, sync=sync, phase=phase, assign=kept)
         self.desk.output.close(self.attempt)
         return ended
 

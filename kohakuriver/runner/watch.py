@@ -51,14 +51,15 @@ class Watch:
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read())
             waiting = group.create_task(self.backend.wait(self.handle, self.run))
-            timer = group.create_task(self._tick())
+            timer = None if self.entry.assign.time_limit is None else group.create_task(self._tick())
             waiting.add_done_callback(lambda _: self.changed.set())
             while not waiting.done():
                 self.changed.clear()
                 await self._obey(group)
                 if not waiting.done():
                     await self.changed.wait()
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             await self._settle_stop(self.entry.grace + LONGEST_TIMER)
             await self._drain(reading)
         return waiting.result()

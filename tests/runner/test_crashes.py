@@ -62,13 +62,13 @@ def frail(runner, freezer):
     write = database.write
     step = iter(NAMES)
 
-    async def careful(statements, *rest):
+    async def careful(statements, *rest, **named):
         if not any("attempts" in sql for sql, _ in statements):
-            await write(statements, *rest)
+            await write(statements, *rest, **named)
             return
         name = next(step)
         await freezer.at(f"before {name}")
-        await write(statements, *rest)
+        await write(statements, *rest, **named)
         await freezer.at(f"after {name}")
 
     database.write = careful

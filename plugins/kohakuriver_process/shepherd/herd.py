@@ -82,8 +82,7 @@ class Herd:
         if body is None:
             self._record_new(instance, directory)
             body = self.bodies[instance] = Body(instance, directory)
-            for part in ("work", "output"):
-                os.makedirs(os.path.join(directory, part), mode=0o700, exist_ok=True)
+            os.makedirs(os.path.join(directory, "work"), mode=0o700, exist_ok=True)
         elif body.directory != directory:
             raise Refused(f"body {instance} belongs to somebody else: its directory is {body.directory}")
         reply(body.story(), b"")
