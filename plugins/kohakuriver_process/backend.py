@@ -7,7 +7,6 @@ name, and what still runs is found by `lost`.
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from kohakuriver.hooks.backend import Backend, Progress
 from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Offsets, Probe, Seen, Stats
-from kohakuriver_process import adrift, limits, lost, means, orders, probe, systemd, usage
+from kohakuriver_process import adrift, limits, lost, means, orders, place, probe, systemd, usage
 from kohakuriver_process.client import Answer, Client, ConnectionGone
 from kohakuriver_process.config import Options, Settings
 from kohakuriver_process.shepherd.frames import Message
@@ -46,6 +45,8 @@ class ProcessBackend(Backend, CanPause):
         self._limits: limits.Limits
         self._trouble: list[str] = []
         self._adrift = adrift.Adrift(ctx)
+        #: what ended runs used, as their end was told, until they are removed
+        self._used: dict[str, Stats] = {}
         try:
             self._me = await ctx.in_thread(orders.person, self._settings.run_as)
         except PluginError as error:
@@ -83,16 +84,27 @@ class ProcessBackend(Backend, CanPause):
 
     async def create(self, job: Job) -> Handle:
         directory = str(job.directory)
+        user = self._me.switch
+        if user is not None:
+            base = await self._ctx.in_thread(place.ground, Path(self._settings.work_dir), self._ctx.state)
+            directory = str(base / job.instance)
         story, _ = await self._again("create", instance=job.instance, directory=directory)
         shepherd = story["shepherd"]
-        if self._me.switch is not None and story["phase"] == "created":
-            os.chown(job.directory / "work", self._me.switch["uid"], self._me.switch["gid"])
+        if user is not None and story["phase"] == "created":
+            await self._ctx.in_thread(place.furnish, Path(directory), job, user)
         data = {"instance": job.instance, "directory": directory, "shepherd": shepherd, "boot": self._ctx.boot}
         return Handle(backend=self.name, version=1, data=data)
 
     async def start(self, handle: Handle, job: Job) -> str:
         shepherd = handle.data["shepherd"]
-        made = orders.order(job, settings=self._settings, limits=self._means(), me=self._me, shepherd=shepherd)
+        made = orders.order(
+            job,
+            settings=self._settings,
+            limits=self._means(),
+            me=self._me,
+            shepherd=shepherd,
+            place=None if self._me.switch is None else Path(handle.data["directory"]),
+        )
         answer = await self._ask(handle, "start", attempt=job.attempt, order=made)
         if answer is None:
             raise PluginError(
@@ -112,6 +124,8 @@ class ProcessBackend(Backend, CanPause):
         answer = await self._ask(handle, "wait", run=run)
         if answer is None:
             return await self._adrift.wait(handle, run)
+        if answer[0].get("usage") is not None:
+            self._used[handle.data["instance"]] = usage.measure(answer[0])
         return _exit(answer[0])
 
     async def stop(self, handle: Handle, run: str, grace: float) -> None:
@@ -127,12 +141,14 @@ class ProcessBackend(Backend, CanPause):
             raise PluginError(f"body {handle.data['instance']} cannot be resumed: its shepherd is gone")
 
     async def remove(self, handle: Handle) -> None:
+        self._used.pop(handle.data["instance"], None)
         answer = await self._ask(handle, "remove")
         if answer is None:
             await self._adrift.remove(handle)
-        if answer is None or answer[0].get("left", True):
-            for part in ("work", "output"):
-                await self._ctx.in_thread(shutil.rmtree, Path(handle.data["directory"]) / part, True)
+        directory = Path(handle.data["directory"])
+        ours = place.is_ours(directory, self._ctx.state)
+        if ours or answer is None or answer[0].get("left", True):
+            await place.clear(self._ctx, [directory] if ours else [directory / "work", directory / "output"])
 
     async def found(self) -> Sequence[tuple[str, Handle]]:
         await self._client.identity()
@@ -153,6 +169,9 @@ class ProcessBackend(Backend, CanPause):
                 return
             story, blob = answer
             if story["end"]:
+                for name, total in story["totals"].items():
+                    if total > offsets[name]:  # a full disk took the last bytes: they were dropped and count
+                        yield Chunk(stream=name, offset=total, data=b"")
                 return
             begin = 0
             for part in story["parts"]:
@@ -164,6 +183,10 @@ class ProcessBackend(Backend, CanPause):
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
         found = {}
         for handle in handles:
+            used = self._used.get(handle.data["instance"])
+            if used is not None:
+                found[handle.data["instance"]] = used
+                continue
             answer = await self._ask(handle, "see")
             story: Message = {"phase": "gone"} if answer is None else answer[0]
             if story["phase"] != "gone":

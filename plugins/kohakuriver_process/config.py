@@ -15,6 +15,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     enabled: bool = False
     #: user name or number that tasks run as; needs a runner that is root
     run_as: str | int | None = None
+    #: where tasks that run as another user have their directories, each the user's own; not the runner's data directory
+    work_dir: str = "/var/lib/kohakuriver-work"
     limits: Mode = "auto"
     #: first bytes kept of each output stream
     output_head: Bytes = 8 * 1024**2

@@ -11,11 +11,14 @@ from kohakuriver.hooks.values import Grant, Job
 from kohakuriver_process.config import Options, Settings
 from kohakuriver_process.limits import Limits
 from kohakuriver_process.lost import SHEPHERD_MARK
+from kohakuriver_process.place import moved
 from kohakuriver_process.shepherd.hunt import MARK
 from kohakuriver_process.shepherd.spawn import Order, User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = "/bin/sh"
+#: shells of users that nobody signs in as; a program that asks for the user's shell could start nothing with them
+NO_SHELLS = frozenset({"", "nologin", "false", "sync"})
 PASSED_ON = ("LANG", "LC_ALL", "TZ")
 CELLS = Path("/sys/devices/system/node")
 
@@ -28,6 +31,10 @@ class Person:
     home: str
     shell: str
     switch: User | None
+
+    @property
+    def uid(self) -> int:
+        return os.getuid() if self.switch is None else self.switch["uid"]
 
 
 def person(run_as: str | int | None) -> Person:
@@ -61,7 +68,7 @@ def refusals(job: Job, limits: Limits, me: Person) -> list[str]:
         found.append("plain processes see the node's own directories and take no mounts")
     if job.net.mode != "host":
         found.append(f"plain processes use the node's own network, not {job.net.mode!r}")
-    if job.user is not None and job.user not in (me.name, str(os.getuid())):
+    if job.user is not None and job.user not in (me.name, str(me.uid)):
         found.append(f"plain processes run as {me.name} here, not as {job.user!r}")
     if not job.argv:
         found.append("there is no command")
@@ -86,13 +93,15 @@ def _unsuitable(grant: Grant) -> list[str]:
     return found
 
 
-def order(job: Job, *, settings: Settings, limits: Limits, me: Person, shepherd: str) -> Order:
-    """The order that starts the job."""
+def order(
+    job: Job, *, settings: Settings, limits: Limits, me: Person, shepherd: str, place: Path | None = None
+) -> Order:
+    """The order that starts the job, in its own directory or in a place of another user, which has its files."""
     options = job.options if isinstance(job.options, Options) else Options()
     made = Order(
-        argv=list(job.argv),
+        argv=list(job.argv) if place is None else moved(job, place),
         env=_environment(job, me, shepherd),
-        cwd=job.workdir or str(job.directory / "work"),
+        cwd=job.workdir or str((place or job.directory) / "work"),
         user=me.switch,
         groups=[],
         cage=None,
@@ -114,7 +123,7 @@ def _environment(job: Job, me: Person, shepherd: str) -> dict[str, str]:
         "HOME": me.home,
         "USER": me.name,
         "LOGNAME": me.name,
-        "SHELL": me.shell or SHELL,
+        "SHELL": SHELL if Path(me.shell).name in NO_SHELLS else me.shell,
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
     }
     return {**base, **job.env, **job.secrets, MARK: job.attempt, SHEPHERD_MARK: shepherd}

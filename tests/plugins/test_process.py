@@ -1,7 +1,6 @@
 """Who a process runs as, where, with what, and what becomes of its output."""
 
 import os
-import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +15,6 @@ from kohakuriver.testing.contracts.backend import until_up
 from .process_kit import MODES, PYTHON, ProcessKit, begin, finish
 
 # Who and where
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("mode", MODES)
-async def test_run_as_gives_up_the_runners_rights(opened, mode: str) -> None:
-    nobody = pwd.getpwnam("nobody")
-    kit, backend = await opened(limits=mode, run_as="nobody")
-    job = kit.job(("sh", "-c", "id -u; id -G; echo $HOME $USER; touch mine; stat -c %u mine"))
-    ended, output = await finish(backend, job)
-    assert ended.code == 0, output
-    groups = " ".join(map(str, os.getgrouplist("nobody", nobody.pw_gid)))
-    lines = [str(nobody.pw_uid), groups, f"{nobody.pw_dir} nobody", str(nobody.pw_uid)]
-    assert output["stdout"].decode().splitlines() == lines
 
 
 async def test_an_unknown_run_as_makes_the_backend_unusable(opened) -> None:

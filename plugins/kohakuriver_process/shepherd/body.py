@@ -101,6 +101,10 @@ class Body:
                 blob += data
         return parts, blob
 
+    def totals(self) -> dict[str, int]:
+        """Bytes of each stream so far, kept or not."""
+        return {name: capture.total for name, capture in self.captures.items()}
+
     def end(self, loop: Loop) -> None:
         """All processes are gone: takes what is left in the pipes, frees the groups, tells those who wait."""
         for name in list(self._pipes):

@@ -168,7 +168,7 @@ class Herd:
             parts, blob = body.read(offsets, most)
             if not parts and body.going:
                 return False
-            reply({"parts": parts, "end": not parts}, blob)
+            reply({"parts": parts, "end": not parts, "totals": body.totals()}, blob)
             return True
 
         if not tell():

@@ -4,13 +4,14 @@ The shepherd has one thread. It enters the groups, starts the child with vfork (
 here) and leaves them again; limits that could hit the shepherd itself are written when the child is born.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypedDict
 
 from kohakuriver_process.shepherd import groups
@@ -97,26 +98,54 @@ def _born(order: Order, stdout: int, stderr: int, hierarchies: dict[str, groups.
 def _execute(order: Order, stdout: int, stderr: int) -> int:
     user = order["user"]
     try:
-        child = subprocess.Popen(
-            order["argv"],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=order["cwd"],
-            env=order["env"],
-            start_new_session=True,
-            user=user["uid"] if user else None,
-            group=user["gid"] if user else None,
-            extra_groups=user["groups"] if user else None,
-            umask=0o022,
-            preexec_fn=_before_exec(order),  # noqa: PLW1509 -- there are no threads
-        )
+        with _entered(order["cwd"], user) as cwd:
+            child = subprocess.Popen(
+                order["argv"],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd,
+                env=order["env"],
+                start_new_session=True,
+                user=user["uid"] if user else None,
+                group=user["gid"] if user else None,
+                extra_groups=user["groups"] if user else None,
+                umask=0o022,
+                preexec_fn=_before_exec(order),  # noqa: PLW1509 -- there are no threads
+            )
     except OSError as error:
         raise StartFailed(_why(order, error)) from None
     except (ValueError, subprocess.SubprocessError) as error:
         raise StartFailed(f"cannot start {order['argv'][0]!r}: {error}") from None
     child.returncode = 0
     return child.pid
+
+
+@contextlib.contextmanager
+def _entered(directory: str, user: User | None) -> Iterator[str]:
+    """The working directory. Popen enters it with the shepherd's rights, so for another user it is opened with that
+    user's before, and stays the one that was opened whatever its name becomes.
+    """
+    if user is None:
+        yield directory
+        return
+    saved = os.getgroups()
+    os.setgroups(user["groups"])
+    os.setegid(user["gid"])
+    os.seteuid(user["uid"])
+    try:
+        fd = os.open(f"{directory}/.", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        error.filename = directory
+        raise
+    finally:
+        os.seteuid(os.getuid())
+        os.setegid(os.getgid())
+        os.setgroups(saved)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _why(order: Order, error: OSError) -> str:
