@@ -37,28 +37,40 @@ LAST_WORDS = frozenset({"exited", "refused_for_now", "refused_for_good", "start_
 class Header(msgspec.Struct, kw_only=True):
     """The first line of an archive stream."""
 
-    stdout: link.Sealed = msgspec.field(default_factory=link.Sealed)
-    stderr: link.Sealed = msgspec.field(default_factory=link.Sealed)
+    stdout: link.Sealed
+    stderr: link.Sealed
 
 
 class Archive:
     """Fetches, stores, and tells nodes what they may forget."""
 
     def __init__(
-        self, *, group: asyncio.TaskGroup, reader: Reader, commits: Commits, streams: Streams, blobs: Blobs
+        self,
+        *,
+        group: asyncio.TaskGroup,
+        reader: Reader,
+        commits: Commits,
+        streams: Streams,
+        blobs: Blobs,
+        complete: set[str],
     ) -> None:
+        """`complete`: attempts whose exit has just been committed with all of their output."""
         self._group = group
         self._reader = reader
         self._commits = commits
         self._streams = streams
         self._blobs = blobs
+        self._complete = complete
         self._rooms: dict[int, asyncio.Semaphore] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
 
     async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
         """Reports were committed: forget the attempts of which all is here, fetch the rest."""
         over = {report.attempt: report.what != "exited" for report in reports if report.what in LAST_WORDS}
-        await self._settle(member, over)
+        complete = self._complete & over.keys()
+        self._complete -= complete
+        self._forget(member, sorted(complete))
+        await self._settle(member, {attempt: never for attempt, never in over.items() if attempt not in complete})
 
     async def held(self, member: Member, held: Sequence[link.Held]) -> None:
         """What a node still holds at the beginning of a session: forget what is done, fetch what is not here."""
@@ -110,6 +122,8 @@ class Archive:
         async with self._streams.open(member.id, "archive", attempt) as connection:
             async with asyncio.timeout(STALLED):
                 line = await connection.read_line()
+            if not line.endswith(b"\n"):
+                raise EOFError("the node sent half a header")
             header: Header = codec.decode(line, Header, most=link.MOST_MESSAGE)
             statements = []
             for stream in STREAMS:

@@ -22,9 +22,11 @@ class Connection(Protocol):
     async def read(self, most: int) -> bytes:
         """Some bytes; b"" at the end. Raises ConnectionError when it broke off."""
 
-    async def read_exactly(self, count: int) -> bytes: ...
+    async def read_exactly(self, count: int) -> bytes:
+        """So many bytes. Raises EOFError when it ends before."""
 
-    async def read_line(self) -> bytes: ...
+    async def read_line(self) -> bytes:
+        """Up to and with the next newline, or what there was at the end. Raises ConnectionError for one without end."""
 
     async def write(self, data: bytes) -> None: ...
 

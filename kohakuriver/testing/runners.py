@@ -165,7 +165,10 @@ class Bytes:
         return await self._reader.readexactly(count)
 
     async def read_line(self) -> bytes:
-        return await self._reader.readline()
+        try:
+            return await self._reader.readline()
+        except ValueError:
+            raise ConnectionError("a line without end") from None
 
     async def write(self, data: bytes) -> None: ...
 
