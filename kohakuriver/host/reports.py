@@ -51,6 +51,8 @@ class Reports:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        #: attempts whose exit was committed with all of their output; whoever lets them go takes them out
+        self.complete: set[str] = set()
 
     async def take(self, member: Member, epoch: int, reports: Sequence[Report]) -> int:
         """Commits the reports and returns the number up to which they are acknowledged. `epoch` is the life of the
@@ -96,6 +98,8 @@ class Reports:
             for task, fold in batch.folds.items():
                 if fold.after is not fold.before:
                     ledger.committed(fold.before, fold.after, reserved[task])
+                if fold.outputs:
+                    self.complete.add(fold.before.attempt)
 
         await ledger.commits.write(statements, then)
 
