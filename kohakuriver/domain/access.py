@@ -64,6 +64,9 @@ class Actor:
     scopes: frozenset[Scope] | None = None
     #: proved who they are, by password or by the 0600 file, less than ten minutes ago
     fresh: bool = False
+    #: what the history says of where they come from: the id of the credential, nothing that opens anything
+    via: str = ""
+    address: str = ""
 
 
 class Action(StrEnum):

@@ -22,7 +22,7 @@ from kohakuriver.hooks.auth import AuthContext
 from kohakuriver.host import credentials
 from kohakuriver.host.callers import ALL, FRESH, LAB, LOGIN, READ, Caller, Remembered
 from kohakuriver.host.host import Host
-from kohakuriver.host.tokens import new_token, owner_of, session_id
+from kohakuriver.host.tokens import SHOWN, new_token, owner_of, session_id
 from kohakuriver.host.users import ACTIVE, active_user, ensure_admin, learn
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.columns import micros, moment, moment_or_none
@@ -118,7 +118,7 @@ async def _from_token(host: Host, text: str) -> Remembered | None:
     if user is None:
         return None
     since = moment(row.created)
-    actor = token_actor(user, json.loads(row.scopes))
+    actor = replace(token_actor(user, json.loads(row.scopes)), via=row.id)
     fresh = actor.how is How.LOCAL or (actor.how is How.SESSION and host.clock.now() - since < FRESH)
     caller = Caller(
         actor=replace(actor, fresh=fresh),
@@ -142,7 +142,14 @@ async def _from_cookie(host: Host, text: str) -> Remembered | None:
     if user is None:
         return None
     since = moment(row.created)
-    actor = Actor(id=user.id, name=user.name, role=parse_role(user.role), how=How.SESSION, fresh=now - since < FRESH)
+    actor = Actor(
+        id=user.id,
+        name=user.name,
+        role=parse_role(user.role),
+        how=How.SESSION,
+        fresh=now - since < FRESH,
+        via=row.id[:SHOWN],
+    )
     caller = Caller(actor=actor, credential=row.id, cookie=True, since=since, expires=moment(row.expires))
     return _remembered(host, caller, row.seen)
 

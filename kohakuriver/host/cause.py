@@ -14,11 +14,14 @@ class Cause:
     detail: dict[str, object] = field(default_factory=dict)
 
 
+#: what `by` says of where somebody came from; operators see it
+ORIGIN = frozenset({"via", "address"})
 SCHEDULER = Cause(actor="scheduler")
 
 
 def by(actor: Actor, **detail: object) -> Cause:
-    """A person's or a program's doing."""
+    """A person's or a program's doing, with the credential and the address that it came by."""
+    detail |= {"via": actor.via or None, "address": actor.address or None}
     return Cause(actor=actor.name, user=actor.id, detail={key: v for key, v in detail.items() if v is not None})
 
 

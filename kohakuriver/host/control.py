@@ -1,6 +1,6 @@
 """What people want of a task that exists: each is a wish that is stored, and made true by dispatch."""
 
-from kohakuriver.domain.access import Action, Actor, Owned, authorize
+from kohakuriver.domain.access import Action, Actor
 from kohakuriver.domain.events import (
     Approved,
     DeclaredLost,
@@ -13,7 +13,7 @@ from kohakuriver.domain.events import (
 from kohakuriver.domain.tasks import Task
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
-from kohakuriver.host.tasks import find_task, view
+from kohakuriver.host.tasks import find_allowed, view
 from kohakuriver.wire.api import TaskView
 
 
@@ -49,9 +49,7 @@ async def declare_lost(host: Host, actor: Actor, ref: str, reason: str) -> TaskV
 
 
 async def _mine(host: Host, actor: Actor, ref: str, action: Action) -> Task:
-    task = await find_task(host, actor, ref)
-    authorize(actor, action, Owned(owner=task.owner))
-    return task
+    return (await find_allowed(host, actor, ref, action))[0]
 
 
 async def _record(host: Host, actor: Actor, task: Task, event: Event) -> TaskView:

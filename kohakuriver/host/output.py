@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from kohakuriver.domain.access import Action, Actor, Owned, authorize
+from kohakuriver.domain.access import Action, Actor
 from kohakuriver.domain.tasks import Status, Task, attempt_id
 from kohakuriver.errors import Gone, Invalid, NotFound, Unreachable
 from kohakuriver.host import records
@@ -15,7 +15,7 @@ from kohakuriver.host.cause import by
 from kohakuriver.host.changes import Subscription
 from kohakuriver.host.host import Host
 from kohakuriver.host.streams import Connection
-from kohakuriver.host.tasks import find_task
+from kohakuriver.host.tasks import find_allowed
 from kohakuriver.store.output import StoredOutput, attempt_place, load_output
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ async def read_output(
 
     Raises NotFound, Invalid, Unreachable (the node is away and the output is not archived yet).
     """
-    task = await find_task(host, actor, ref)
-    ruling = authorize(actor, Action.TASK_LOGS, Owned(owner=task.owner))
+    task, ruling = await find_allowed(host, actor, ref, Action.TASK_LOGS)
     if stream not in STREAMS:
         raise NotFound("output streams are stdout and stderr", field="stream", value=stream)
     generation = task.generation if attempt is None else attempt
@@ -101,7 +100,8 @@ async def _bytes(first: Chunk | None, chunks: AsyncGenerator[Chunk], limit: int 
 
 
 async def _audit(host: Host, actor: Actor, task: Task) -> None:
-    row = records.event(host.ids.next(), host.clock.now(), "output_read", by(actor), task=task.id, user=task.owner)
+    cause = by(actor, owner=host.owners.name(task.owner))
+    row = records.event(host.ids.next(), host.clock.now(), "output_read", cause, task=task.id, user=task.owner)
     await host.commits.write(records.events([row]))
 
 

@@ -1,15 +1,17 @@
 """Questions about tasks: one, many, why, since when, until the end. Changes nothing."""
 
 from collections import Counter
+from typing import Any
 
 from kohakuriver import __version__
-from kohakuriver.domain.access import Action, Actor, authorize
+from kohakuriver.domain.access import Action, Actor, Owned, Role, Ruling, authorize, visible
 from kohakuriver.domain.explain import candidates
 from kohakuriver.domain.ids import parse_id
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import Plan
 from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.errors import Invalid, NotFound
+from kohakuriver.host.cause import ORIGIN
 from kohakuriver.host.host import Host
 from kohakuriver.host.views import WAITING, exit_view, reason_view, task_view
 from kohakuriver.host.waiting import ended
@@ -41,7 +43,7 @@ async def find_task(host: Host, actor: Actor, ref: str) -> Task:
             return found
     matches = await find_tasks(host.store.reader, ref)
     if not matches:
-        raise NotFound(f"there is no task {ref!r}; `kohakuriver task list` shows them", field="task", value=ref)
+        raise _missing(ref)
     mine = [task for task in matches if task.owner == actor.id]
     by_id = [task for task in matches if str(task.id).endswith(ref)]
     if len(by_id) > 1:
@@ -49,6 +51,21 @@ async def find_task(host: Host, actor: Actor, ref: str) -> Task:
         raise Invalid(f"{ref} is the end of several ids: {ids}; give more digits", field="task", value=ref)
     chosen = (by_id or mine or matches)[0]
     return host.board.get(chosen.id) or chosen
+
+
+async def find_allowed(host: Host, actor: Actor, ref: str, action: Action) -> tuple[Task, Ruling]:
+    """The task and how the action on it is to be carried out. Raises NotFound, for a task of others that the actor may
+    not touch in the same words as for one that does not exist.
+    """
+    task = await find_task(host, actor, ref)
+    try:
+        return task, authorize(actor, action, Owned(owner=task.owner))
+    except NotFound:
+        raise _missing(ref) from None
+
+
+def _missing(ref: str) -> NotFound:
+    return NotFound(f"there is no task {ref!r}; `kohakuriver task list` shows them", field="task", value=ref)
 
 
 def view(host: Host, actor: Actor, task: Task, plan: Plan | None = None) -> TaskView:
@@ -137,10 +154,18 @@ async def history(host: Host, actor: Actor, ref: str) -> Page[EventView]:
     """Everything that happened to the task and who or what caused it, oldest first."""
     task = await find_task(host, actor, ref)
     rows, _ = await stored_events(host.store.reader, task=task.id, limit=MOST_LISTED)
-    items = [EventView(**row) for row in rows]
+    items = [EventView(**_told_to(actor, task, row)) for row in rows]
     if not items or items[0].what != "submitted":
         items.insert(0, _submitted(host, task))
     return Page(items=items)
+
+
+def _told_to(actor: Actor, task: Task, row: dict[str, Any]) -> dict[str, Any]:
+    """Where somebody came from is for operators; a reason in words may quote the command, so it is told with it."""
+    hidden = set[str]() if actor.role >= Role.OPERATOR else set(ORIGIN)
+    if not visible(actor, task.owner):
+        hidden.add("reason")
+    return row | {"detail": {key: value for key, value in row["detail"].items() if key not in hidden}}
 
 
 def _submitted(host: Host, task: Task) -> EventView:
@@ -160,7 +185,7 @@ def _submitted(host: Host, task: Task) -> EventView:
 async def attempts(host: Host, actor: Actor, ref: str) -> Page[AttemptView]:
     """Its runs, oldest first, with what they used."""
     task = await find_task(host, actor, ref)
-    found = await attempts_of(host.store.reader, task.id)
+    found, seen = await attempts_of(host.store.reader, task.id), visible(actor, task.owner)
     return Page(
         items=[
             AttemptView(
@@ -170,7 +195,7 @@ async def attempts(host: Host, actor: Actor, ref: str) -> Page[AttemptView]:
                 accepted=one.accepted,
                 started=one.started,
                 finished=one.finished,
-                exit=exit_view(one.exit),
+                exit=exit_view(one.exit, reason=seen),
                 cpu_seconds=one.cpu_seconds,
                 memory_peak=one.memory_peak,
                 running_seconds=one.running_seconds,

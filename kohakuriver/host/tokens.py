@@ -124,14 +124,21 @@ async def revoke_token(host: Host, actor: Actor, id: str) -> None:
     shaped = len(id) == credentials.ID_LENGTH
     row = await host.store.reader.of(TokenRow).get_or_none(id=id) if shaped else None
     if row is None:
-        raise NotFound(f"there is no token {id!r}", field="token", value=id)
-    authorize(actor, Action.TOKEN_REVOKE, Owned(owner=owner_of(row)))
+        raise _no_token(id)
+    try:
+        authorize(actor, Action.TOKEN_REVOKE, Owned(owner=owner_of(row)))
+    except NotFound:
+        raise _no_token(id) from None
     if row.revoked is not None:
         return
     now = micros(host.clock.now())
     ended = update(TokenRow, where={"id": id, "revoked__isnull": True}, set={"revoked": now}, expect=None)
     event = _event(host, actor, "token_revoked", {"token": id, "name": row.name}, user=owner_of(row))
     await host.commits.write([ended, *event], lambda: visitors(host).callers.forget(owner_of(row), id))
+
+
+def _no_token(id: str) -> NotFound:
+    return NotFound(f"there is no token {id!r}", field="token", value=id)
 
 
 async def list_sessions(host: Host, caller: Caller) -> api.Page[people.SessionView]:

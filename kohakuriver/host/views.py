@@ -16,7 +16,7 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
 
     `plan` gives the reason of a waiting task; `now` is monotonic.
     """
-    spec = task.spec
+    spec, seen = task.spec, visible(actor, task.owner)
     view = TaskView(
         id=str(task.id),
         batch=str(task.batch),
@@ -36,10 +36,10 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
         submitted=task.submitted,
         started=task.started,
         finished=task.finished,
-        exit=exit_view(task.exit),
+        exit=exit_view(task.exit, reason=seen),
         reason=reason_view(task, plan),
     )
-    if not visible(actor, task.owner):
+    if not seen:
         return view
     view.command = list(spec.argv)
     view.script = spec.script
@@ -56,8 +56,11 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
     return view
 
 
-def exit_view(end: Exit | None) -> ExitView | None:
-    return None if end is None else ExitView(code=end.code, signal=end.signal, oom=end.oom, reason=end.reason)
+def exit_view(end: Exit | None, *, reason: bool) -> ExitView | None:
+    """How it ended. The reason in words may quote the command, so it is for those who may see that."""
+    if end is None:
+        return None
+    return ExitView(code=end.code, signal=end.signal, oom=end.oom, reason=end.reason if reason else None)
 
 
 def reason_view(task: Task, plan: Plan | None) -> ReasonView | None:

@@ -1,6 +1,7 @@
 """The way in: for each row of the route table, who may pass, and the request read before the handler sees it."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -48,6 +49,9 @@ async def _admit(host: Host, guard: Guard, route: Route, request: web.Request) -
     assert policy is not None
     headers, unsafe = request.headers, request.method not in SAFE_METHODS
     who = RULES[policy].who
+    if route.socket:
+        # runners send no Origin; a page of another site may not even try
+        guard.check_origin(CIMultiDict(headers), scheme=request.scheme, cookie=False)
     if who is Who.NODES:
         return await enrol.node_by_credential(host, headers.get("Authorization"), address), None
     if who is Who.ANYONE:
@@ -66,7 +70,7 @@ async def _admit(host: Host, guard: Guard, route: Route, request: web.Request) -
     authorize(caller.actor, policy, _stand_in(policy, caller.actor))
     if unsafe and caller.actor.scopes == READ_ALONE:
         raise NotAllowed("this token only reads")
-    return None, caller
+    return None, replace(caller, actor=replace(caller.actor, address=address))
 
 
 def _stand_in(policy: Action, actor: Actor) -> Owned | Granting | None:
