@@ -180,8 +180,8 @@ class Supervisor:
         await self._exited(ended)
 
     async def _exited(self, ended: Exit) -> Entry:
-        """Seals the output and journals the exit together with its report. The disk is not waited for: the host keeps
-        what it was told, and a run whose end was taken back by a power cut has ended by another boot.
+        """Seals the output and journals the exit together with its report, on the disk: while the host is away nobody
+        else knows the exit code, and a power cut must not take it back.
         """
         entry = self.entry
         usage = await self._usage(entry, ended)
@@ -197,15 +197,15 @@ class Supervisor:
             stdout=stdout,
             stderr=stderr,
         )
-        return await self._end(report, "exited", sync=False)
+        return await self._end(report, "exited")
 
     async def _close(self, what: str, reason: str | None = None) -> Entry:
         """Ends an attempt that never ran."""
         return await self._end(self.desk.report(self.attempt, what, reason), "closed")
 
-    async def _end(self, report: Report, phase: str, *, sync: bool = True) -> Entry:
+    async def _end(self, report: Report, phase: str) -> Entry:
         kept = without_secrets(self.entry.assign)
-        ended = await self.desk.keep(self.attempt, report, sync=sync, phase=phase, assign=kept)
+        ended = await self.desk.keep(self.attempt, report, phase=phase, assign=kept)
         self.desk.output.close(self.attempt)
         return ended
 
