@@ -170,7 +170,9 @@ class Offsets:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Bytes of one stream at their offset. A gap before `offset` are bytes that were dropped."""
+    """Bytes of one stream at their offset. A gap before `offset` are bytes that were dropped; without data, it tells
+    of such a gap at the end.
+    """
 
     stream: Literal["stdout", "stderr"]
     offset: int

@@ -64,10 +64,10 @@ class LiveStream:
         self.at_least = self.at_least or chunk.at_least
         if chunk.offset < self.size:
             data = data[self.size - chunk.offset :]
-        if not data:
-            return
         offset = max(chunk.offset, self.size)
-        if offset > self.size:
+        if not data and offset == self.size:
+            return
+        if data and offset > self._pending_at + len(self._pending):
             await self.flush()
             self._pending_at = offset
         self._pending += data
@@ -120,6 +120,8 @@ class LiveStream:
         """What is kept, at the end. `inline` puts the bytes into the answer."""
         if inline and not self.segments.parts:
             data, start = bytes(self._pending), self._pending_at
+            if start and start + len(data) < self.size:  # neither a head nor a tail: the last bytes were dropped
+                data = b""
             head, tail = (len(data), 0) if start == 0 else (0, len(data))
             return Sealed(size=self.size, head=head, tail=tail, at_least=self.at_least, data=data or None)
         await self.flush()

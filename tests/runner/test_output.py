@@ -101,6 +101,16 @@ async def test_a_gap_gives_up_the_middle_and_keeps_true_offsets(tmp_path):
     assert await everything(live.streams["stdout"]) == [(0, pattern(100)), (1000, b"after")]
 
 
+@pytest.mark.parametrize("begin", [0, 5, 200])
+async def test_bytes_dropped_at_the_end_count_and_are_no_tail(tmp_path, begin):
+    live = Live(tmp_path, LIMITS, in_thread)
+    await feed(live, pattern(20), offset=begin)
+    await live.feed(Chunk(stream="stdout", offset=1000, data=b""))
+    sealed, _ = await live.seal()
+    assert sealed.size == 1000
+    assert (sealed.head, sealed.tail) == ((20, 0) if begin == 0 else (0, 0))
+
+
 async def test_a_new_life_goes_on_where_the_files_end(tmp_path):
     live = Live(tmp_path, LIMITS, in_thread)
     await feed(live, pattern(333))

@@ -6,6 +6,7 @@
 import errno
 import fcntl
 import os
+import resource
 import time
 from collections.abc import Callable
 from typing import TypedDict
@@ -26,7 +27,9 @@ Reply = Callable[[Message, bytes], None]
 
 
 class Usage(TypedDict):
-    """What the process and its waited-for children used (wait4(2))."""
+    """What the whole workload used: as its control groups counted, else as far as its processes were waited for
+    (wait4(2)), of which the peak is that of the largest one.
+    """
 
     cpu_seconds: float
     memory_peak: int
@@ -46,7 +49,7 @@ class Body:
         self.status: int | None = None
         self.finished: float | None = None
         self.oom: bool | None = None
-        self.usage: Usage | None = None
+        self.usage = Usage(cpu_seconds=0.0, memory_peak=0)
         self.groups: list[str] = []
         self.cage: str | None = None
         self.memory: str | None = None
@@ -78,6 +81,11 @@ class Body:
             told |= {"status": self.status, "finished": self.finished, "oom": self.oom, "usage": self.usage}
             told["dropped"] = {name: capture.dropped for name, capture in self.captures.items()}
         return told
+
+    def use(self, ended: resource.struct_rusage) -> None:
+        """Adds what one of its processes used, and what that one had waited for."""
+        self.usage["cpu_seconds"] += ended.ru_utime + ended.ru_stime
+        self.usage["memory_peak"] = max(self.usage["memory_peak"], ended.ru_maxrss * 1024)
 
     def listen(self, loop: Loop, pipes: dict[str, int], *, head: int, tail: int) -> None:
         """Begins to take the output of these pipe ends, which belong to the body from here on."""
@@ -112,6 +120,7 @@ class Body:
                 if not self._take(loop, name):
                     break
             self._shut(loop, name)
+        self.usage |= groups.usage(self.groups)  # type: ignore[typeddict-item]
         if self.memory is not None:
             self.oom = groups.out_of_memory(self.memory)
         self.groups = [directory for directory in self.groups if not groups.remove(directory)]

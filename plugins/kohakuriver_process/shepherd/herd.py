@@ -62,17 +62,25 @@ class Herd:
         """Waits for every child that ended: workloads, and orphans that came to the shepherd."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
-            body = self._by_pid.pop(pid, None)
-            if body is not None:
-                body.status = status
-                body.usage = {"cpu_seconds": usage.ru_utime + usage.ru_stime, "memory_peak": usage.ru_maxrss * 1024}
-                body.phase = "ending"
-                self._hunt.kill(body, lambda body=body: body.end(self._loop))  # type: ignore[misc]
+            main = self._by_pid.pop(ended.si_pid, None)
+            owner = main or self._hunt.owner(ended.si_pid)
+            _, status, usage = os.wait4(ended.si_pid, 0)
+            if owner is not None:
+                owner.use(usage)
+            if main is not None:
+                main.status = status
+                main.phase = "ending"
+                self._hunt.kill(main, lambda main=main: self._over(main))  # type: ignore[misc]
+
+    def _over(self, body: Body) -> None:
+        self.reap()  # what was killed last is counted as well
+        body.end(self._loop)
+        self._hunt.forget(body)
 
     def _create(self, message: Message, reply: Reply) -> None:
         instance, directory = message["instance"], message["directory"]
@@ -150,7 +158,10 @@ class Herd:
 
     def _see(self, message: Message, reply: Reply) -> None:
         body = self.bodies.get(message["instance"])
-        reply({"phase": "gone"} if body is None else body.story(), b"")
+        if body is None:
+            reply({"phase": "gone"}, b"")
+        else:
+            reply({**body.story(), "groups": body.groups, "usage": body.usage}, b"")
 
     def _wait(self, message: Message, reply: Reply) -> None:
         body = self._of_run(message)
