@@ -46,7 +46,7 @@ async def open_host(
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
     scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
     ledger.followers += [dispatch.follow, scheduler.follow]
-    reports = Reports(ledger)
+    reports = Reports(ledger, scheduler.refill)
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
     archive = Archive(
@@ -68,7 +68,7 @@ async def open_host(
         reports=reports,
         streams=streams,
         woken=scheduler.wake,
-        returned=Returned(store.reader, ledger).take_back,
+        returned=Returned(store.reader, ledger).sort_out,
         ended=archive.ended,
         held=archive.held,
     )

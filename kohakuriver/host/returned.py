@@ -1,46 +1,66 @@
-"""Tasks that were given up and stand at their node after all: its inventory is its word, as a report is.
+"""What the inventory of a new session says of tasks beyond their reports: its word counts too.
 
-Without this, one whose reports were all acknowledged before it was declared lost would run on, counted nowhere and out
-of everybody's reach.
+1. A task that was given up and stands there is taken back. Without this, one whose reports were all acknowledged
+   before it was declared lost would run on, counted nowhere and out of everybody's reach.
+2. A task that was assigned in an earlier life of the node's journal, and that this life does not know, may have begun
+   or not. It is given up rather than assigned again: an attempt starts once at most (contracts.md §1).
 """
 
 from collections.abc import Sequence
 
-from kohakuriver.domain.events import Accepted, Event, Paused, Started
-from kohakuriver.domain.tasks import parse_attempt
+from kohakuriver.domain.events import Accepted, DeclaredLost, Event, Paused, Started
+from kohakuriver.domain.tasks import Status, parse_attempt
 from kohakuriver.errors import Conflict
 from kohakuriver.host import cause
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member
 from kohakuriver.store.reader import Reader
-from kohakuriver.store.tasks import lost_tasks
+from kohakuriver.store.tasks import lost_tasks, of_another_life
 from kohakuriver.wire.link import PAGE, Held
 
 #: what a phase of the inventory means; what has ended is told by the report of its end
 MEANS: dict[str, Event] = {"accepted": Accepted(), "created": Accepted(), "running": Started(), "paused": Paused()}
+FORGOT = "the node lost its journal before it said whether this began"
 
 
 class Returned:
-    """Takes back what a node still holds, at the beginning of its session."""
+    """Sorts out what a node holds and does not hold, before it is told what is wanted."""
 
     def __init__(self, reader: Reader, ledger: Ledger) -> None:
         self._reader = reader
         self._ledger = ledger
 
-    async def take_back(self, member: Member, held: Sequence[Held]) -> None:
-        """Records what stands there of tasks declared lost. Raises StorageFull or StoreError; may be called again."""
+    async def sort_out(self, member: Member, held: Sequence[Held]) -> None:
+        """Records it. Raises StorageFull or StoreError; may be called again."""
+        await self._take_back(member, held)
+        await self._give_up(member, held)
+
+    async def _take_back(self, member: Member, held: Sequence[Held]) -> None:
         alive = {entry.attempt: MEANS[entry.phase] for entry in held if entry.phase in MEANS}
         away = [task for task in map(_task, alive) if task is not None and self._ledger.board.get(task) is None]
         for at in range(0, len(away), PAGE):
             for task in await lost_tasks(self._reader, away[at : at + PAGE], node=member.id):
-                event = alive.get(task.attempt)
-                if event is None:
-                    continue
-                try:
-                    await self._ledger.record(task.id, event, cause.node(member.name))
-                except Conflict:
-                    # a report was faster
-                    continue
+                if task.attempt in alive:
+                    await self._record(member, task.id, alive[task.attempt])
+
+    async def _give_up(self, member: Member, held: Sequence[Held]) -> None:
+        there = {entry.attempt for entry in held}
+        waiting = {
+            task.attempt: task.id
+            for task in self._ledger.board.on_node(member.id)
+            if task.attempt not in there and task.status in {Status.ASSIGNED, Status.STOPPING} and task.started is None
+        }
+        attempts = list(waiting)
+        for at in range(0, len(attempts), PAGE):
+            for attempt in await of_another_life(self._reader, attempts[at : at + PAGE], epoch=member.epoch):
+                await self._record(member, waiting[attempt], DeclaredLost(reason=FORGOT))
+
+    async def _record(self, member: Member, task: int, event: Event) -> None:
+        try:
+            await self._ledger.record(task, event, cause.node(member.name))
+        except Conflict:
+            # a report was faster
+            return
 
 
 def _task(attempt: str) -> int | None:

@@ -139,6 +139,12 @@ async def lost_tasks(reader: Reader, tasks: Sequence[int], *, node: int) -> list
     return [task_of(row) for row in rows]
 
 
+async def of_another_life(reader: Reader, attempts: Sequence[str], *, epoch: int) -> list[str]:
+    """Those of the attempts that were placed in another life of their node's journal than this one."""
+    rows = await reader.of(AttemptRow).filter(id__in=list(attempts)).exclude(epoch=epoch).values("id")
+    return [row["id"] for row in rows]
+
+
 async def find_tasks(reader: Reader, text: str) -> list[Task]:
     """Tasks that a text may mean, newest first: by full id, by the end of the id (four digits or more), by name."""
     digits = text.isascii() and text.isdigit()

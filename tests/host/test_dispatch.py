@@ -2,10 +2,11 @@
 
 from kohakuriver.domain.tasks import Status
 from kohakuriver.host import control
+from kohakuriver.host.returned import FORGOT
 from kohakuriver.testing.runners import add_node
 from kohakuriver.wire import link
 
-from .kit import exited, placed, running, submit
+from .kit import exited, placed, running, stored, submit
 
 
 def assigned(pipe):
@@ -153,3 +154,21 @@ async def test_a_node_that_is_not_there_is_sent_nothing(host, ann, node):
     host.dispatch.wish(task)
     host.dispatch.tick()
     assert host.board.get(task.id).status is Status.ASSIGNED
+
+
+async def test_an_assignment_of_another_life_of_the_journal_is_not_sent_again_for_it_may_have_begun(host, ann, node):
+    lost = await placed(host, ann)
+    ending = await placed(host, ann)
+    await control.kill(host, ann, str(ending.id))
+    await node.drop()
+    node.epoch, node.seq = 2, 0
+    pipe = await node.connect()
+    fresh = await placed(host, ann)
+    await synced(node)
+    assert assigned(pipe) == [fresh.attempt]
+    final = await stored(host, lost.id)
+    assert (final.status, final.exit.reason) == (Status.LOST, FORGOT)
+    assert (await stored(host, ending.id)).status is Status.LOST
+    # if it had begun, its own end still counts
+    await node.tell("exited", lost.attempt, **exited(4))
+    assert (await stored(host, lost.id)).exit.code == 4
