@@ -23,6 +23,7 @@ from kohakuriver.store.models import UserRow
 from kohakuriver.store.open import FILE, open_store
 from kohakuriver.store.write import insert
 from kohakuriver.web.app import make_runner
+from kohakuriver.web.gate import Bounds
 
 
 @asynccontextmanager
@@ -64,15 +65,15 @@ async def _lay_empty_store(directory: Path, clock: Clock) -> None:
         await store.close()
         _EMPTY["store"] = path.read_bytes()
         return
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs here yet
     path.write_bytes(_EMPTY["store"])
     path.chmod(0o600)
 
 
 @asynccontextmanager
-async def served(host: Host) -> AsyncIterator[str]:
+async def served(host: Host, bounds: Bounds | None = None) -> AsyncIterator[str]:
     """The host's URL, answered by a real server on a free port of loopback."""
-    runner = make_runner(host)
+    runner = make_runner(host, bounds)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -7,14 +7,14 @@ from aiohttp import web
 from kohakuriver.host.host import Host
 from kohakuriver.web.call import DOCUMENT, Route
 from kohakuriver.web.door import door
+from kohakuriver.web.gate import Bounds, GatedRunner
 from kohakuriver.web.guard import Guard
 from kohakuriver.web.middleware import make_middleware, make_stamp
 from kohakuriver.web.openapi import make_document
 from kohakuriver.web.routes import ROUTES
 from kohakuriver.wire import api, codec
 
-#: seconds that an idle connection is kept, and that open answers get when the service stops
-IDLE_SECONDS = 75.0
+#: seconds that open answers get when the service stops
 STOP_SECONDS = 5.0
 
 
@@ -30,13 +30,13 @@ def make_app(host: Host, routes: Iterable[Route] = ROUTES) -> web.Application:
     return app
 
 
-def make_runner(host: Host) -> web.AppRunner:
+def make_runner(host: Host, bounds: Bounds | None = None) -> web.AppRunner:
     """The server of the application. A handler ends when its client goes away; what it committed stays committed."""
-    return web.AppRunner(
+    return GatedRunner(
         make_app(host),
+        bounds=bounds or Bounds.of_this_process(),
         access_log=None,
         handle_signals=False,
         handler_cancellation=True,
-        keepalive_timeout=IDLE_SECONDS,
         shutdown_timeout=STOP_SECONDS,
     )
