@@ -8,6 +8,7 @@ from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Handle, Seen
 from kohakuriver_process import lost
 from kohakuriver_process.lost import Record
+from kohakuriver_process.shepherd.frames import Message
 
 ONE_READ = 256 * 1024
 
@@ -26,6 +27,13 @@ class Adrift:
         if self._same_boot(record) and await self._ctx.in_thread(lost.members, record):
             return Seen(phase="running", run=record.run, note="its shepherd is gone; the exit code will be unknown")
         return Seen(phase="exited", run=record.run, exit=lost.ended(self._ctx.boot, record.boot))
+
+    async def story(self, handle: Handle) -> Message:
+        """What a shepherd would tell of its use: while it runs, and after that what its groups still know."""
+        record = await self._record(handle)
+        if record is None or not self._same_boot(record) or record.run is None:
+            return {"phase": "gone"}
+        return {"phase": "running", "run": record.run, "attempt": record.attempt, "groups": list(record.groups)}
 
     async def wait(self, handle: Handle, run: str) -> Exit:
         """Returns when the main process is gone and nothing of it is left."""

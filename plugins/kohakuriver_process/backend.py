@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -45,6 +46,8 @@ class ProcessBackend(Backend, CanPause):
         self._limits: limits.Limits
         self._trouble: list[str] = []
         self._adrift = adrift.Adrift(ctx)
+        #: what no group counts is known only when it is looked at
+        self._peaks: dict[str, int] = {}
         #: what ended runs used, as their end was told, until they are removed
         self._used: dict[str, Stats] = {}
         try:
@@ -125,7 +128,7 @@ class ProcessBackend(Backend, CanPause):
         if answer is None:
             return await self._adrift.wait(handle, run)
         if answer[0].get("usage") is not None:
-            self._used[handle.data["instance"]] = usage.measure(answer[0])
+            self._note_peaks({handle.data["instance"]: usage.of_ended(answer[0])}, self._used)
         return _exit(answer[0])
 
     async def stop(self, handle: Handle, run: str, grace: float) -> None:
@@ -142,6 +145,7 @@ class ProcessBackend(Backend, CanPause):
 
     async def remove(self, handle: Handle) -> None:
         self._used.pop(handle.data["instance"], None)
+        self._peaks.pop(handle.data["instance"], None)
         answer = await self._ask(handle, "remove")
         if answer is None:
             await self._adrift.remove(handle)
@@ -181,17 +185,26 @@ class ProcessBackend(Backend, CanPause):
                 yield Chunk(stream=part["stream"], offset=part["offset"], data=data)
 
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
-        found = {}
+        found: dict[str, Stats] = {}
+        stories: dict[str, Message] = {}
         for handle in handles:
-            used = self._used.get(handle.data["instance"])
-            if used is not None:
-                found[handle.data["instance"]] = used
+            instance = handle.data["instance"]
+            if instance in self._used:
+                found[instance] = self._used[instance]
                 continue
             answer = await self._ask(handle, "see")
-            story: Message = {"phase": "gone"} if answer is None else answer[0]
+            story = await self._adrift.story(handle) if answer is None else answer[0]
             if story["phase"] != "gone":
-                found[handle.data["instance"]] = await self._ctx.in_thread(usage.measure, story)
+                stories[instance] = story
+        if stories:
+            self._note_peaks(await self._ctx.in_thread(usage.measure, stories), found)
         return found
+
+    def _note_peaks(self, measured: Mapping[str, Stats], found: dict[str, Stats]) -> None:
+        """Puts the figures into `found`, with the largest peak that each body was ever seen with."""
+        for instance, stats in measured.items():
+            peak = self._peaks[instance] = max(stats.memory_peak or 0, self._peaks.get(instance, 0))
+            found[instance] = replace(stats, memory_peak=peak or None)
 
     def _means(self) -> limits.Limits:
         """The means of limiting; on a systemd machine it is known once the shepherd has been met."""

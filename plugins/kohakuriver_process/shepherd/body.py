@@ -9,7 +9,6 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from typing import TypedDict
 
 from kohakuriver_process.shepherd import groups
 from kohakuriver_process.shepherd.capture import Capture
@@ -26,15 +25,6 @@ LAST_READS = 64
 Reply = Callable[[Message, bytes], None]
 
 
-class Usage(TypedDict):
-    """What the whole workload used: as its control groups counted, else as far as its processes were waited for
-    (wait4(2)), of which the peak is that of the largest one.
-    """
-
-    cpu_seconds: float
-    memory_peak: int
-
-
 class Body:
     """State and output of one workload. `phase`: created, running, ending (its main process is over), exited."""
 
@@ -49,7 +39,8 @@ class Body:
         self.status: int | None = None
         self.finished: float | None = None
         self.oom: bool | None = None
-        self.usage = Usage(cpu_seconds=0.0, memory_peak=0)
+        #: as its control groups counted, else of its processes that were waited for, the peak of the largest (wait4(2))
+        self.usage: dict[str, float] = {"cpu_seconds": 0.0, "memory_peak": 0}
         self.groups: list[str] = []
         self.cage: str | None = None
         self.memory: str | None = None
@@ -120,7 +111,7 @@ class Body:
                 if not self._take(loop, name):
                     break
             self._shut(loop, name)
-        self.usage |= groups.usage(self.groups)  # type: ignore[typeddict-item]
+        self.usage |= groups.usage(self.groups)
         if self.memory is not None:
             self.oom = groups.out_of_memory(self.memory)
         self.groups = [directory for directory in self.groups if not groups.remove(directory)]

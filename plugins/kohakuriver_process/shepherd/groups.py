@@ -6,11 +6,22 @@ Making, entering, freezing, killing and removing; which limits they carry is dec
 # plain names: pathlib would cost the shepherd its quick start
 # ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH123
 
+import contextlib
 import os
 import signal
 from typing import TypedDict
 
 from kohakuriver_process.shepherd import tree
+
+#: file, what it says, its unit
+COUNTERS = (
+    ("cpu.stat", "cpu_seconds", 1e-6),
+    ("cpuacct.usage", "cpu_seconds", 1e-9),
+    ("memory.current", "memory", 1),
+    ("memory.usage_in_bytes", "memory", 1),
+    ("memory.peak", "memory_peak", 1),
+    ("memory.max_usage_in_bytes", "memory_peak", 1),
+)
 
 
 class Group(TypedDict):
@@ -146,6 +157,21 @@ def out_of_memory(directory: str) -> bool | None:
         if "oom_kill" in counts:
             return int(counts["oom_kill"]) > 0
     return None
+
+
+def usage(directories: list[str]) -> dict[str, float]:
+    """What the kernel counted for these groups of one workload: cpu_seconds, memory, memory_peak, as far as it does.
+
+    cpu.stat is there in version 2 whatever controllers are; memory counts the page cache as well.
+    """
+    found: dict[str, float] = {}
+    for directory in directories:
+        for name, field, unit in COUNTERS:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                text = read(directory, name)
+                word = text.split("usage_usec", 1)[1].split()[0] if name == "cpu.stat" else text
+                found.setdefault(field, int(word) * unit)
+    return found
 
 
 def remove(directory: str) -> bool:

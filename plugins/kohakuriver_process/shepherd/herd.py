@@ -68,19 +68,20 @@ class Herd:
             if ended is None:
                 return
             main = self._by_pid.pop(ended.si_pid, None)
-            owner = main or self._hunt.owner(ended.si_pid)
+            owner = self._hunt.owner(ended.si_pid) or main
             _, status, usage = os.wait4(ended.si_pid, 0)
             if owner is not None:
                 owner.use(usage)
             if main is not None:
                 main.status = status
                 main.phase = "ending"
-                self._hunt.kill(main, lambda main=main: self._over(main))  # type: ignore[misc]
+                self._loop.after(0, lambda main=main: self._hunt.kill(main, lambda: self._over(main)))  # type: ignore[misc]
 
     def _over(self, body: Body) -> None:
-        self.reap()  # what was killed last is counted as well
-        body.end(self._loop)
+        if self._hunt.awaited(body):
+            self.reap()  # what was killed last is counted as well
         self._hunt.forget(body)
+        body.end(self._loop)
 
     def _create(self, message: Message, reply: Reply) -> None:
         instance, directory = message["instance"], message["directory"]
@@ -151,7 +152,7 @@ class Herd:
         body.attempt, body.pid, body.start, body.phase = attempt, pid, process.start, "running"
         body.groups = [group["directory"] for group in order["groups"]]
         body.cage, body.memory = order["cage"], order["memory"]
-        self._by_pid[pid] = body
+        self._by_pid[pid] = self._hunt.sessions[pid] = body
         body.listen(self._loop, pipes, head=order["head"], tail=order["tail"])
         with contextlib.suppress(OSError):  # a full disk: the journal of the runner has the run as well
             self._write_record(body, os.path.join(self._records, body.instance))

@@ -25,6 +25,27 @@ class Hunt:
     def __init__(self, loop: Loop, bodies: dict[str, Body]) -> None:
         self._loop = loop
         self._bodies = bodies
+        #: the body that began each session, until it is over
+        self.sessions: dict[int, Body] = {}
+        #: who was killed as a part of what
+        self._hunted: dict[int, Body] = {}
+
+    def owner(self, pid: int) -> Body | None:
+        """Whose orphan the process was that has died and was not waited for yet; None when that cannot be told."""
+        hunted = self._hunted.pop(pid, None)
+        if hunted is not None or pid in self.sessions:
+            return hunted
+        dead = tree.look(pid)
+        return None if dead is None else self.sessions.get(dead.session)
+
+    def awaited(self, body: Body) -> bool:
+        """Whether something of the body was killed and perhaps not waited for yet."""
+        return any(owner is body for owner in self._hunted.values())
+
+    def forget(self, body: Body) -> None:
+        """Nothing of the body is left."""
+        self.sessions.pop(body.pid, None)
+        self._hunted = {pid: owner for pid, owner in self._hunted.items() if owner is not body}
 
     def members(self, body: Body) -> list[Process]:
         """The living processes of the body."""
@@ -61,10 +82,12 @@ class Hunt:
 
     def _one_pass(self, body: Body) -> bool:
         if body.cage is not None:
+            self._hunted.update(dict.fromkeys(groups.members(body.cage), body))
             return groups.kill(body.cage)
         found = self.members(body)
         if not found:
             return True
+        self._hunted.update(dict.fromkeys((process.pid for process in found), body))
         tree.send(found, signal.SIGSTOP)
         tree.send([*found, *self._late(body, found)], signal.SIGKILL)
         return False
