@@ -11,6 +11,7 @@ from kohakuriver.domain.targets import parse_node_name
 from kohakuriver.errors import Conflict, Gone, MovedOn, NotAllowed, NotSignedIn
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.host import Host
+from kohakuriver.host.once import write_once
 from kohakuriver.host.roster import Member
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.columns import micros
@@ -22,7 +23,7 @@ KIND = "join"
 UNUSED = "this join token was used already, ran out, or is for another name; make one: `kohakuriver node token NAME`"
 
 
-async def make_token(host: Host, actor: Actor, request: api.NewNodeToken) -> api.NodeToken:
+async def make_token(host: Host, actor: Actor, request: api.NewNodeToken, *, key: str | None = None) -> api.NodeToken:
     """A token with which one machine may join under this name, and the command to type there.
 
     Ends older tokens for the name. Raises Conflict while a node has the name.
@@ -44,9 +45,8 @@ async def make_token(host: Host, actor: Actor, request: api.NewNodeToken) -> api
     )
     older = {"kind": KIND, "subject": name, "used__isnull": True}
     event = records.event(host.ids.next(), now, "node_token_made", cause.by(actor), detail={"name": name})
-    await host.store.writer.write(
-        [update(OnceRow, where=older, set={"used": micros(now)}, expect=None), row, *records.events([event])]
-    )
+    ended = update(OnceRow, where=older, set={"used": micros(now)}, expect=None)
+    await write_once(host, actor, key, [ended, row, *records.events([event])])
     return api.NodeToken(name=name, token=str(token), command=_command(host, name, str(token)), expires=expires)
 
 

@@ -19,6 +19,7 @@ from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
+from kohakuriver.host.once import check_key
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import IdempotencyRow, TaskRow, UserRow
 from kohakuriver.store.tasks import find_answer, task_row
@@ -37,7 +38,6 @@ from kohakuriver.wire.link import MOST_ASSIGNMENT
 
 OURS = "KOHAKURIVER_"
 LONGEST_NAME = 128
-LONGEST_KEY = 128
 #: bytes that one submit may take in the store
 MOST_STORED = 64 * 1024 * 1024
 
@@ -95,9 +95,7 @@ async def submit_tasks(
 async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> api.Submitted | None:
     if key is None:
         return None
-    if not 0 < len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-        raise Invalid("Idempotency-Key has 1 to 128 printable ASCII characters", field="Idempotency-Key", value=key)
-    found = await find_answer(host.store.reader, actor.id, key)
+    found = await find_answer(host.store.reader, actor.id, check_key(key))
     if found is None:
         return None
     body_hash, response = found

@@ -8,6 +8,7 @@ from kohakuriver.errors import NotFound
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.callers import ALL, LOGIN, READ, Caller
 from kohakuriver.host.host import Host
+from kohakuriver.host.once import write_once
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.columns import micros, moment, moment_or_none
 from kohakuriver.store.models import IdentityRow, SessionRow, TokenRow
@@ -99,7 +100,9 @@ async def list_tokens(host: Host, actor: Actor) -> api.Page[people.TokenView]:
     return api.Page(items=[_token_view(row) for row in rows if row.expires is None or row.expires > now])
 
 
-async def create_token(host: Host, actor: Actor, request: people.NewToken) -> people.TokenView:
+async def create_token(
+    host: Host, actor: Actor, request: people.NewToken, *, key: str | None = None
+) -> people.TokenView:
     """A token for programs, shown once. Never outlives its life: without `expires` the configured days."""
     authorize(actor, Action.TOKEN_MINT)
     now = host.clock.now()
@@ -107,7 +110,7 @@ async def create_token(host: Host, actor: Actor, request: people.NewToken) -> pe
     word = READ if request.scope == "read" else ALL
     token, statement = new_token(host, actor.id, request.name, word, now + life)
     detail: dict[str, object] = {"token": token.id, "name": request.name, "scope": word}
-    await host.store.writer.write([statement, *_event(host, actor, "token_made", detail)])
+    await write_once(host, actor, key, [statement, *_event(host, actor, "token_made", detail)])
     return people.TokenView(
         id=token.id,
         name=request.name[:64],

@@ -9,6 +9,7 @@ from kohakuriver.domain.ids import LONGEST_USER_NAME, check_user_name
 from kohakuriver.errors import Conflict, MovedOn, NotFound
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.host import Host
+from kohakuriver.host.once import write_once
 from kohakuriver.host.owners import Person
 from kohakuriver.host.tokens import end_sessions, end_tokens
 from kohakuriver.host.visitors import visitors
@@ -76,8 +77,10 @@ async def show_user(host: Host, actor: Actor, ref: str) -> people.UserView:
     return user_view(await find_user(host, ref))
 
 
-async def add_user(host: Host, actor: Actor, request: people.NewUser) -> people.SetupLink:
-    """A new account, and the one-time link with which its person sets a password. Raises Conflict for a taken name."""
+async def add_user(host: Host, actor: Actor, request: people.NewUser, *, key: str | None = None) -> people.SetupLink:
+    """A new account, and the one-time link with which its person sets a password. Raises Conflict for a taken name or
+    a used key (once.py).
+    """
     role = parse_role(request.role)
     authorize(actor, Action.USER_INVITE, Granting(role=role))
     name, id = check_user_name(request.name.lower()), host.ids.next()
@@ -93,7 +96,7 @@ async def add_user(host: Host, actor: Actor, request: people.NewUser) -> people.
     link, statements = _link(host, actor, id)
     event = _event(host, actor, "user_added", id, {"name": name, "role": role.word, "most_open": request.most_open})
     try:
-        await host.store.writer.write([insert(UserRow, **values), *statements, *event])
+        await write_once(host, actor, key, [insert(UserRow, **values), *statements, *event])
     except ConstraintFailed as error:
         if error.kind != "unique":
             raise
@@ -102,14 +105,15 @@ async def add_user(host: Host, actor: Actor, request: people.NewUser) -> people.
     return _shown(host, UserRow(**values), link)
 
 
-async def renew_link(host: Host, actor: Actor, ref: str) -> people.SetupLink:
+async def renew_link(host: Host, actor: Actor, ref: str, *, key: str | None = None) -> people.SetupLink:
     """A new set-up link, which ends older ones; with it the person chooses a password anew."""
     row = await find_user(host, ref)
     authorize(actor, Action.USER_CHANGE)
     if row.state == DISABLED:
         raise Conflict(f"the account {row.name} is disabled; enable it first", field="user", value=row.name)
     link, statements = _link(host, actor, row.id)
-    await host.store.writer.write([*statements, *_event(host, actor, "user_link_made", row.id, {"name": row.name})])
+    event = _event(host, actor, "user_link_made", row.id, {"name": row.name})
+    await write_once(host, actor, key, [*statements, *event])
     return _shown(host, row, link)
 
 

@@ -8,8 +8,10 @@ import msgspec
 from aiohttp import web
 
 from kohakuriver.domain.access import Action, Actor
+from kohakuriver.errors import Malformed
 from kohakuriver.host.callers import Caller
 from kohakuriver.host.host import Host
+from kohakuriver.host.once import HEADER
 
 #: the OpenAPI document of this application, as bytes
 DOCUMENT: web.AppKey[bytes] = web.AppKey("document", bytes)
@@ -49,6 +51,14 @@ class Call(Generic[Query, Body]):
     def actor(self) -> Actor:
         return self.caller.actor
 
+    @property
+    def key(self) -> str | None:
+        """The Idempotency-Key. Raises Malformed for more than one."""
+        keys = self.request.headers.getall(HEADER, [])
+        if len(keys) > 1:
+            raise Malformed(f"more than one {HEADER}", field=HEADER)
+        return keys[0] if keys else None
+
     def part(self, name: str) -> str:
         """A part of the path."""
         return self.request.match_info[name]
@@ -80,8 +90,8 @@ class Route:
     media: tuple[str, ...] = ("application/json",)
     #: the answer takes as long as the caller likes
     long: bool = False
-    #: takes an Idempotency-Key
-    idempotent: bool = False
+    #: takes an Idempotency-Key, and answers a repeated one as it did before, or, where a secret is shown, by 409
+    key: Literal["", "replays", "once"] = ""
     #: an upgrade, not an answer
     socket: bool = False
 

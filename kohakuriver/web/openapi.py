@@ -131,10 +131,13 @@ def _without_null(schema: Document) -> Document:
 
 
 def _headers(route: Route) -> list[Document]:
-    if not route.idempotent:
+    if not route.key:
         return []
     schema = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
-    text = "The same key with the same body gets the same answer and stores nothing again."
+    text = {
+        "replays": "The same key with the same body gets the same answer and stores nothing again.",
+        "once": "The same key again is a conflict, for the answer holds a secret that is shown once.",
+    }[route.key]
     return [{"name": "Idempotency-Key", "in": "header", "description": text, "schema": schema}]
 
 

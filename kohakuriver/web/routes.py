@@ -77,7 +77,7 @@ ACCOUNTS = (
     ),
     Route(
         method="POST", path=urls.TOKENS, handler=accounts.create_token, policy=Action.TOKEN_MINT, status=201,
-        body=people.NewToken, answer=people.TokenView, summary="A token for programs, shown once.",
+        body=people.NewToken, answer=people.TokenView, key="once", summary="A token for programs, shown once.",
     ),
     Route(
         method="DELETE", path=urls.TOKEN, handler=accounts.revoke_token, policy=Action.TOKEN_REVOKE, status=204,
@@ -97,7 +97,7 @@ ACCOUNTS = (
     ),
     Route(
         method="POST", path=urls.USERS, handler=accounts.create_user, policy=Action.USER_INVITE, status=201,
-        body=people.NewUser, answer=people.SetupLink, summary="A new account and its one-time set-up link.",
+        body=people.NewUser, answer=people.SetupLink, key="once", summary="A new account and its one-time set-up link.",
     ),
     Route(
         method="GET", path=urls.USER, handler=accounts.show_user, policy=Action.SELF, answer=people.UserView,
@@ -109,7 +109,7 @@ ACCOUNTS = (
     ),
     Route(
         method="POST", path=urls.USER_SETUP, handler=accounts.create_setup_link, policy=Action.USER_CHANGE, status=201,
-        answer=people.SetupLink, summary="A new one-time set-up link; older ones end.",
+        answer=people.SetupLink, key="once", summary="A new one-time set-up link; older ones end.",
     ),
 )  # fmt: skip
 
@@ -120,7 +120,7 @@ TASKS = (
     ),
     Route(
         method="POST", path=urls.TASKS, handler=tasks.create_tasks, policy=Action.TASK_SUBMIT, status=201,
-        body=api.SubmitTask, answer=api.Submitted, idempotent=True, summary="Submit tasks: all or none.",
+        body=api.SubmitTask, answer=api.Submitted, key="replays", summary="Submit tasks: all or none.",
     ),
     Route(
         method="GET", path=urls.TASK, handler=tasks.show_task, policy=Action.TASK_LIST, answer=api.TaskView,
@@ -200,7 +200,7 @@ NODES = (
     ),
     Route(
         method="POST", path=urls.NODE_TOKENS, handler=nodes.create_node_token, policy=Action.NODE_JOIN_TOKEN,
-        status=201, body=api.NewNodeToken, answer=api.NodeToken,
+        status=201, body=api.NewNodeToken, answer=api.NodeToken, key="once",
         summary="A one-use token and the command for a new machine.",
     ),
 )  # fmt: skip

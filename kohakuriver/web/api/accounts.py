@@ -46,7 +46,7 @@ async def list_tokens(call: Call[queries.Paging, None]) -> api.Page[people.Token
 
 async def create_token(call: Call[queries.Query, people.NewToken]) -> people.TokenView:
     """A token for programs."""
-    return await tokens.create_token(call.host, call.actor, call.body)
+    return await tokens.create_token(call.host, call.actor, call.body, key=call.key)
 
 
 async def revoke_token(call: Call[queries.Query, None]) -> None:
@@ -71,7 +71,7 @@ async def list_users(call: Call[queries.Paging, None]) -> api.Page[people.UserVi
 
 async def create_user(call: Call[queries.Query, people.NewUser]) -> people.SetupLink:
     """A new account."""
-    return await users.add_user(call.host, call.actor, call.body)
+    return await users.add_user(call.host, call.actor, call.body, key=call.key)
 
 
 async def show_user(call: Call[queries.Query, None]) -> people.UserView:
@@ -86,7 +86,7 @@ async def change_user(call: Call[queries.Query, people.ChangeUser]) -> people.Us
 
 async def create_setup_link(call: Call[queries.Query, None]) -> people.SetupLink:
     """A new one-time link."""
-    return await users.renew_link(call.host, call.actor, call.part("user"))
+    return await users.renew_link(call.host, call.actor, call.part("user"), key=call.key)
 
 
 def _where(call: Call[Any, Any]) -> From:

@@ -37,7 +37,7 @@ async def revoke_node(call: Call[queries.Query, api.Remark]) -> api.NodeView:
 
 async def create_node_token(call: Call[queries.Query, api.NewNodeToken]) -> api.NodeToken:
     """The one command for a new machine."""
-    return await enrol.make_token(call.host, call.actor, call.body)
+    return await enrol.make_token(call.host, call.actor, call.body, key=call.key)
 
 
 async def join(call: Call[queries.Query, api.Join]) -> api.Joined:

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from kohakuriver.errors import KohakuRiverError, Malformed
+from kohakuriver.errors import KohakuRiverError
 from kohakuriver.host import control, output, submit, tasks
 from kohakuriver.web.call import Call
 from kohakuriver.wire import api, queries
@@ -12,11 +12,7 @@ BYTES = "application/octet-stream"
 
 async def create_tasks(call: Call[queries.Query, api.SubmitTask]) -> api.Submitted:
     """Submits tasks; the same Idempotency-Key and body get the same answer."""
-    keys = call.request.headers.getall("Idempotency-Key", [])
-    if len(keys) > 1:
-        raise Malformed("more than one Idempotency-Key", field="Idempotency-Key")
-    key = keys[0] if keys else None
-    return await submit.submit_tasks(call.host, call.actor, call.body, key=key, body=call.raw)
+    return await submit.submit_tasks(call.host, call.actor, call.body, key=call.key, body=call.raw)
 
 
 async def list_tasks(call: Call[queries.TaskQuery, None]) -> api.Page[api.TaskView]:
