@@ -53,6 +53,29 @@ async def test_an_escapee_is_paused_and_stopped_with_its_command(opened, tmp_pat
     assert not tree.alive(escapee.pid, escapee.start)
 
 
+#: waits inside the kernel for its child to begin a program, which that one never does (clone(2), CLONE_VFORK)
+VFORK = """
+import ctypes, os, platform, time
+number = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+if ctypes.CDLL(None).syscall(number, 0x4000 | 17, 0, 0, 0, 0) == 0:
+    os.write(1, b"up\\n")
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_waits_for_a_stopped_child_to_begin_is_paused_as_well(opened, mode: str) -> None:
+    kit, backend = await opened(limits=mode)
+    handle, run = await begin(backend, kit.job((PYTHON, "-I", "-S", "-c", VFORK)))
+    await until_up(backend, handle, run)
+    await backend.pause(handle, run)
+    assert (await backend.see(handle)).phase == "paused"
+    await backend.resume(handle, run)
+    await backend.pause(handle, run)
+    await backend.stop(handle, run, 0)
+    assert (await backend.wait(handle, run)).signal == 9
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_the_end_of_one_command_leaves_the_children_of_another_alone(opened, tmp_path: Path, mode: str) -> None:
     kit, backend = await opened(limits=mode)

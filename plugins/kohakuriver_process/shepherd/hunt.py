@@ -108,7 +108,7 @@ class Hunt:
             groups.freeze(body.cage)
             return groups.frozen(body.cage)
         found = self.members(body)
-        moving = [process for process in found if process.state not in STOPPED]
+        moving = [process for process in found if process.state not in STOPPED and not tree.will_stop(process)]
         tree.send(moving, signal.SIGSTOP)
         return not moving
 

@@ -35,6 +35,18 @@ def look(pid: int) -> Process | None:
         return None
 
 
+def will_stop(process: Process) -> bool:
+    """Whether it waits inside the kernel and stops before it goes on, such as after vfork(2) whose child is stopped."""
+    if process.state != "D":
+        return False
+    try:
+        with open(f"/proc/{process.pid}/status", encoding="utf-8", errors="replace") as file:
+            pending = next(line for line in file if line.startswith("ShdPnd:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(pending.split()[1], 16) >> (signal.SIGSTOP - 1) & 1)
+
+
 def alive(pid: int, start: int) -> bool:
     """Whether this very process still runs; a zombie does not."""
     process = look(pid)
