@@ -26,6 +26,7 @@ from kohakuriver.host.settings import HostSettings
 from kohakuriver.host.streams import Streams
 from kohakuriver.host.threads import Threads
 from kohakuriver.host.waiting import Ends
+from kohakuriver.host.waits import Waits
 from kohakuriver.store.columns import moment
 from kohakuriver.store.models import NodeRow, UserRow
 from kohakuriver.store.open import Store
@@ -45,7 +46,8 @@ async def open_host(
     ledger = Ledger(reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids)
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
     scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
-    ledger.followers += [dispatch.follow, scheduler.follow]
+    waits = Waits()
+    ledger.followers += [dispatch.follow, scheduler.follow, waits.follow]
     reports = Reports(ledger, scheduler.refill)
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
@@ -94,6 +96,7 @@ async def open_host(
         blobs=blobs,
         archive=archive,
         links=links,
+        waits=waits,
     )
 
 

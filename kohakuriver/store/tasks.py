@@ -10,7 +10,7 @@ import msgspec
 
 from kohakuriver.domain.ids import HIGHEST_ID, SHORTEST_SUFFIX
 from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.tasks import FINAL, Exit, Status, Task, TaskSpec, Wanted
+from kohakuriver.domain.tasks import FINAL, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.store.columns import micros, micros_or_none, moment, moment_or_none
 from kohakuriver.store.models import AttemptRow, IdempotencyRow, OutputRow, ReservationRow, TaskRow
 from kohakuriver.store.reader import Reader
@@ -168,6 +168,16 @@ async def count_by_status(reader: Reader) -> dict[str, int]:
     """How many tasks there are of each status."""
     rows = await reader.rows('SELECT "status", COUNT(*) AS "count" FROM "tasks" GROUP BY "status"', [])
     return {row["status"]: row["count"] for row in rows}
+
+
+async def count_by_kind(reader: Reader) -> dict[tuple[str, str], int]:
+    """How many tasks there are of each status and kind. All but the commonest kind are few and found by their index."""
+    counts = {(status, Kind.COMMAND.value): count for status, count in (await count_by_status(reader)).items()}
+    others = [kind.value for kind in Kind if kind is not Kind.COMMAND]
+    for status, kind in await reader.of(TaskRow).filter(kind__in=others).values_list("status", "kind"):
+        counts[status, Kind.COMMAND.value] = max(0, counts.get((status, Kind.COMMAND.value), 0) - 1)
+        counts[status, kind] = counts.get((status, kind), 0) + 1
+    return {key: count for key, count in counts.items() if count}
 
 
 async def highest_id(reader: Reader) -> int:

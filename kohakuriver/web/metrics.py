@@ -12,7 +12,7 @@ from kohakuriver import __version__
 from kohakuriver.domain.nodes import NodeStatus
 from kohakuriver.host.host import Host
 from kohakuriver.store.open import FILE
-from kohakuriver.store.tasks import count_by_status
+from kohakuriver.store.tasks import count_by_kind
 
 Labels = Mapping[str, str]
 
@@ -30,14 +30,33 @@ class Family:
         """The family as text."""
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} {self.kind}"
-        for labels, value in self.samples:
+        for suffix, labels, value in self._samples():
             words = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-            yield f"{self.name}{{{words}}} {_number(value)}" if words else f"{self.name} {_number(value)}"
+            named = f"{self.name}{suffix}"
+            yield f"{named}{{{words}}} {_number(value)}" if words else f"{named} {_number(value)}"
+
+    def _samples(self) -> Iterator[tuple[str, Labels, float]]:
+        return (("", labels, value) for labels, value in self.samples)
+
+
+@dataclass(kw_only=True)
+class Histogram(Family):
+    """Counts up to each bound, with their sum."""
+
+    kind: str = "histogram"
+    buckets: list[tuple[float, int]]
+    sum: float
+
+    def _samples(self) -> Iterator[tuple[str, Labels, float]]:
+        for bound, count in self.buckets:
+            yield "_bucket", {"le": _number(bound)}, count
+        yield "_sum", {}, self.sum
+        yield "_count", {}, self.buckets[-1][1]
 
 
 async def measure(host: Host) -> str:
     """Every number as of now."""
-    counts = await count_by_status(host.store.reader)
+    counts = await count_by_kind(host.store.reader)
     families = [_build(host), *_tasks(host, counts), *_nodes(host), *_gpus(host), _size(host)]
     return "".join(f"{line}\n" for family in families for line in family.lines())
 
@@ -47,15 +66,21 @@ def _build(host: Host) -> Family:
     return _gauge("kohakuriver_build_info", "Version and cluster, in labels.", [(labels, 1)])
 
 
-def _tasks(host: Host, counts: Mapping[str, int]) -> Iterable[Family]:
+def _tasks(host: Host, counts: Mapping[tuple[str, str], int]) -> Iterable[Family]:
     by_state: list[tuple[Labels, float]] = [
-        ({"state": state, "kind": "command"}, count) for state, count in sorted(counts.items())
+        ({"state": state, "kind": kind}, count) for (state, kind), count in sorted(counts.items())
     ]
     waiting: list[tuple[Labels, float]] = [
         ({"reason": reason}, count) for reason, count in sorted(host.scheduler.reasons().items())
     ]
     yield _gauge("kohakuriver_tasks", "Tasks by state.", by_state)
     yield _gauge("kohakuriver_tasks_pending", "Waiting tasks by the reason they wait for.", waiting)
+    yield Histogram(
+        name="kohakuriver_task_wait_seconds",
+        help="From submit to the first start, of tasks that started since this host did.",
+        buckets=host.waits.cumulative(),
+        sum=host.waits.sum,
+    )
     yield Family(
         name="kohakuriver_scheduler_passes_total",
         kind="counter",
@@ -104,16 +129,14 @@ def _gpus(host: Host) -> Iterable[Family]:
 
 
 def _size(host: Host) -> Family:
-    total = 0.0
+    sizes = []
     for name in (FILE, f"{FILE}-wal"):
-        path = Path(host.settings.data_dir) / name
         try:
-            total += path.stat().st_size
+            sizes.append((Path(host.settings.data_dir) / name).stat().st_size)
         except OSError:
             continue
-    return _gauge(
-        "kohakuriver_db_size_bytes", "Size of the SQLite database; 0 where another one is used.", [({}, total)]
-    )
+    samples: list[tuple[Labels, float]] = [({}, sum(sizes))] if sizes else []
+    return _gauge("kohakuriver_db_size_bytes", "Size of the SQLite database; absent where another is used.", samples)
 
 
 def _gauge(name: str, help: str, samples: list[tuple[Labels, float]]) -> Family:

