@@ -116,7 +116,8 @@ class Cluster:
         done = self.cli("node", "token", name)
         assert done.returncode == 0, done.stderr
         joins, goes_on, serves = done.stdout.strip().partition(" && ")
-        assert goes_on and serves == "kohakuriver serve --role runner", done.stdout
+        assert goes_on, done.stdout
+        assert serves == "kohakuriver serve --role runner", done.stdout
         return joins
 
     def cli(self, *words: str, within: float = 60.0, data: str = "", **env: str) -> subprocess.CompletedProcess[str]:

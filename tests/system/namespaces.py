@@ -40,7 +40,9 @@ def machines(count: int) -> Iterator[list[Machine]]:
         for number, machine in enumerate(made):
             _ip("netns", "add", machine.name)
             _ip("-n", machine.name, "link", "set", "lo", "up")
-            _ip("-n", switch, "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", machine.name)
+            _ip(
+                "-n", switch, "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", machine.name
+            )
             _ip("-n", switch, "link", "set", f"v{number}", "master", "br0", "up")
             _ip("-n", machine.name, "addr", "add", f"{machine.address}/24", "dev", "eth0")
             _ip("-n", machine.name, "link", "set", "eth0", "up")

@@ -169,7 +169,11 @@ def test_a_host_without_room_says_so_loses_nothing_and_heals() -> None:
                 kept += answer.json["tasks"]
             else:
                 assert answer.status == 507, answer.body
-                assert "free" in answer.json["detail"] or "full" in answer.json["detail"] or "room" in answer.json["detail"]
+                assert (
+                    "free" in answer.json["detail"]
+                    or "full" in answer.json["detail"]
+                    or "room" in answer.json["detail"]
+                )
         assert 507 in statuses
         assert made.api.task(running)["status"] in {"running", *FINAL}
         until(lambda: made.log.ends_of(running), within=10, what="the task ends while the disk is full")
@@ -303,7 +307,17 @@ def test_a_second_server_and_a_taken_port_are_refused_in_words(cluster: Cluster)
     assert second.returncode not in (0, None)
     assert str(cluster.host.pid) in second.stderr, second.stderr
     taken = run(
-        ["serve", "--role", "host", "--bind", "127.0.0.1", "--port", str(cluster.port), "--data-dir", str(cluster.top / "x")],
+        [
+            "serve",
+            "--role",
+            "host",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(cluster.port),
+            "--data-dir",
+            str(cluster.top / "x"),
+        ],
         cluster.env,
     )
     assert taken.returncode == 2
@@ -332,7 +346,7 @@ def test_sigterm_under_load_ends_in_time_with_nothing_lost_and_no_work_touched(c
             except OSError:
                 time.sleep(0.02)
                 continue
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 odd.append(repr(error))
                 continue
             if answer.status == 201:

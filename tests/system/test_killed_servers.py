@@ -36,7 +36,9 @@ def test_300_tasks_while_host_and_runner_are_killed_ten_times_each(alone: Cluste
     """Acceptance 4. Each kill waits for a moment in which one attempt is being started and another runs."""
     chance = random.Random(SEED)
     works = [
-        Work(f"w{number}", chance.choice([0.0, 0.0, 0.1, 0.3, 0.6]), chance.choice([0, 100, 5000, 200_000]), number % 256)
+        Work(
+            f"w{number}", chance.choice([0.0, 0.0, 0.1, 0.3, 0.6]), chance.choice([0, 100, 5000, 200_000]), number % 256
+        )
         for number in range(TASKS)
     ]
     tasks: dict[str, Work] = {}
@@ -105,9 +107,7 @@ def check_all(cluster: Cluster, tasks: dict[str, Work]) -> None:
 
 def test_a_runner_that_restarts_takes_up_what_runs_and_touches_nothing(cluster: Cluster) -> None:
     works = [Work(f"r{number}", 4.0, 1000, number) for number in range(CORES)]
-    tasks = {
-        cluster.api.submit(*work.command, cores=0, env=cluster.log.env): work for work in works
-    }
+    tasks = {cluster.api.submit(*work.command, cores=0, env=cluster.log.env): work for work in works}
     for task in tasks:
         cluster.until_status(task, "running")
     runner = cluster.runners["one"].server
@@ -127,7 +127,8 @@ def test_no_acknowledged_submit_is_lost_by_a_host_killed_at_any_moment(alone: Cl
     stop = threading.Event()
     broken: list[str] = []
     clients = [
-        threading.Thread(target=_client, args=(alone.api, number, acknowledged, stop, broken)) for number in range(CLIENTS)
+        threading.Thread(target=_client, args=(alone.api, number, acknowledged, stop, broken))
+        for number in range(CLIENTS)
     ]
     for client in clients:
         client.start()
@@ -148,7 +149,9 @@ def test_no_acknowledged_submit_is_lost_by_a_host_killed_at_any_moment(alone: Cl
     lost = [key for key, task in acknowledged.items() if task not in views]
     names = [view["name"] for view in views.values()]
     doubled = len(names) - len(set(names))
-    print(f"acknowledged {len(acknowledged)}, lost {len(lost)}, doubled {doubled}, slowest restart {max(restarts):.2f} s")
+    print(
+        f"acknowledged {len(acknowledged)}, lost {len(lost)}, doubled {doubled}, slowest restart {max(restarts):.2f} s"
+    )
     assert len(acknowledged) > 100
     assert (lost, doubled) == ([], 0)
 

@@ -53,9 +53,7 @@ def test_one_message_that_fails_changes_no_result(faulty: Faulty, action: str, t
     """Each fault strikes twice, while a small task and one whose output needs a stream go through their lives."""
     works = [Work(f"{action}-{tag}-small", 0.2, 500, 41), Work(f"{action}-{tag}-large", 0.0, 300_000, 0)]
     with faulty.ruled(action, tag, way, times=1 if tag == "dial" else 2, seconds=1.0) as rule:
-        tasks = {
-            faulty.api.submit(*work.command, cores=0, env=faulty.log.env): work for work in works
-        }
+        tasks = {faulty.api.submit(*work.command, cores=0, env=faulty.log.env): work for work in works}
         if tag in ("wanted", "hello", "welcome", "inventory"):
             faulty.proxy.reset()
         for task in tasks:
@@ -207,5 +205,3 @@ def test_revoking_cuts_a_node_off_and_its_streams_and_touches_no_work() -> None:
 def archived(faulty: Faulty, task: str) -> bool:
     """Whether the node was allowed to forget it."""
     return not any(task in path.name for path in (faulty.runners["one"].data / "output").rglob("*"))
-
-

@@ -9,9 +9,7 @@ Found = TypeVar("Found")
 PAUSE = 0.05
 
 
-def until(
-    look: Callable[[], Found | None], *, within: float, what: str, tell: Callable[[], str] = lambda: ""
-) -> Found:
+def until(look: Callable[[], Found | None], *, within: float, what: str, tell: Callable[[], str] = lambda: "") -> Found:
     """What `look` finds, as soon as it finds something true. AssertionError with `tell()` after so many seconds."""
     deadline = time.monotonic() + within
     while True:
