@@ -105,7 +105,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 0
     default_grace: Annotated[
         Seconds, Meta(description="Time between SIGTERM and SIGKILL for a task that names none.")
-    ] = 30
+    ] = 5
     approve_users: Annotated[bool, Meta(description="Tasks of the role `user` wait for an operator's approval.")] = (
         False
     )

@@ -83,7 +83,7 @@ HOLDING = frozenset({Status.ASSIGNED, Status.STARTING, Status.RUNNING, Status.PA
 #: statuses in which a task still counts against its owner's limits
 OPEN = HOLDING | {Status.PENDING_APPROVAL, Status.PENDING, Status.STOPPED}
 
-DEFAULT_GRACE = 30
+DEFAULT_GRACE = 5
 #: characters of an attempt id: 19 digits of task, a dot, 9 digits of generation
 LONGEST_ATTEMPT = 29
 

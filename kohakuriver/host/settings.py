@@ -24,7 +24,7 @@ class HostSettings:
     approve_users: bool = False
     #: most open tasks of one user; 0: no limit
     most_open: int = 0
-    default_grace: int = 30
+    default_grace: int = 5
     heartbeat: float = 5.0
     #: None: a silent node's tasks are never given up by themselves
     lost_after: int | None = None
