@@ -4,7 +4,7 @@ reservation, the attempt and the history in one transaction; then memory, then w
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kohakuriver.domain.events import Event, Placed
@@ -27,6 +27,15 @@ from kohakuriver.store.write import Statement, update
 
 #: how often a change is tried again when somebody else was faster
 TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """Placements as a change of the store, what follows from it in memory, and the tasks as they are then."""
+
+    statements: list[Statement]
+    then: Callable[[], None]
+    tasks: list[Task]
 
 
 class Ledger:
@@ -81,10 +90,16 @@ class Ledger:
         raise MovedOn(f"task {task} keeps changing; try again", field="task", value=task)
 
     async def place(self, member: Member, placements: Sequence[tuple[Task, Reserved]]) -> list[Task]:
-        """Assigns the tasks to the node: their rows, attempts and reservations, guarded by the node's allocation.
+        """Assigns the tasks to the node.
 
         Raises MovedOn when a task or the node changed meanwhile; then nothing was stored, plan anew.
         """
+        placing = self.placing(member, placements)
+        await self.commits.write(placing.statements, placing.then)
+        return placing.tasks
+
+    def placing(self, member: Member, placements: Sequence[tuple[Task, Reserved]]) -> Placing:
+        """The tasks' rows, attempts and reservations, guarded by the node's allocation, for the caller to commit."""
         now = self.clock.now()
         allocation = member.allocation
         statements: list[Statement] = [
@@ -102,17 +117,11 @@ class Ledger:
             held = replace(reserved, generation=after.generation)
             statements += [*task_statements_change(before, after), records.attempt_placed(after, member.epoch, now)]
             statements += records.reserve(after, held)
-            rows.append(
-                records.event(
-                    self.ids.next(),
-                    now,
-                    "placed",
-                    cause.SCHEDULER,
-                    task=after.id,
-                    node=member.id,
-                    detail={**told(before, after), "attempt": after.generation},
-                )
+            detail = {**told(before, after), "attempt": after.generation}
+            row = records.event(
+                self.ids.next(), now, "placed", cause.SCHEDULER, task=after.id, node=member.id, detail=detail
             )
+            rows.append(row)
             done.append((before, after, held))
 
         def then() -> None:
@@ -120,8 +129,9 @@ class Ledger:
             for before, after, held in done:
                 self.committed(before, after, held)
 
-        await self.commits.write([*statements, *records.events(rows)], then)
-        return [after for _, after, _ in done]
+        return Placing(
+            statements=[*statements, *records.events(rows)], then=then, tasks=[after for _, after, _ in done]
+        )
 
     def change(self, before: Task, after: Task, reserved: Reserved | None = None) -> list[Statement]:
         """The task's row under its version, and the end or the return of its reservation."""

@@ -42,6 +42,9 @@ Answer = TypeVar("Answer")
 BATCH = 256
 RETRY_SECONDS = 1.0
 FLUSH_SECONDS = 1.0
+#: reports that nobody waits for: most are followed within this time by another, and one commit serves all of them
+LINGERING = frozenset({"accepted", "started"})
+LINGER_SECONDS = 0.005
 #: attempts that a node may say it holds; a runner takes no more work long before
 MOST_HELD = 200_000
 
@@ -256,9 +259,7 @@ class Links:
         now is tried again.
         """
         while member.session is session:
-            batch = [await waiting.get()]
-            while not waiting.empty() and len(batch) < BATCH:
-                batch.append(waiting.get_nowait())
+            batch = await _batch(waiting)
             while member.session is session:
                 try:
                     session.send(link.Ack(seq=await self.reports.take(member, session.epoch, batch)))
@@ -285,6 +286,18 @@ async def _in_time(answer: Coroutine[None, None, Answer], seconds: float) -> Ans
             return await answer
     except TimeoutError:
         raise BrokenOrderError(f"nothing came within {seconds:g} s") from None
+
+
+async def _batch(waiting: asyncio.Queue[link.Report]) -> list[link.Report]:
+    """The next reports, as many as have come; after those that nobody waits for, a moment for what follows them."""
+    batch = [await waiting.get()]
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while len(batch) < BATCH and (batch[-1].what in LINGERING or not waiting.empty()):
+                batch.append(await waiting.get())
+    except TimeoutError:
+        pass
+    return batch
 
 
 async def _inventory(session: Session) -> list[link.Held]:

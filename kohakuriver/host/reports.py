@@ -5,15 +5,16 @@ no longer applies is stored, acknowledged and changes nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from kohakuriver.domain import events, tasks
-from kohakuriver.domain.tasks import Status, Task
+from kohakuriver.domain.resources import Reserved
+from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import MovedOn
 from kohakuriver.host import cause, records
-from kohakuriver.host.ledger import Ledger, name, told, try_apply
+from kohakuriver.host.ledger import Ledger, Placing, name, told, try_apply
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import ConstraintFailed, Statement, update
@@ -46,11 +47,16 @@ class Batch:
     kept: list[dict[str, object]] = field(default_factory=list)
 
 
+Refill = Callable[[Member, Collection[int]], list[tuple[Task, Reserved]]]
+
+
 class Reports:
     """Takes what runners report to the ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, refill: Refill) -> None:
+        """`refill` says what takes the place of tasks that end."""
         self._ledger = ledger
+        self._refill = refill
         #: attempts whose exit was committed with all of their output; whoever lets them go takes them out
         self.complete: set[str] = set()
 
@@ -60,7 +66,7 @@ class Reports:
 
         Raises StorageFull or StoreError; then nothing was committed and the same reports may be given again.
         """
-        keep = True
+        keep = refill = True
         for _ in range(TRIES):
             await asyncio.sleep(0)
             if member.epoch != epoch:
@@ -69,17 +75,20 @@ class Reports:
             if not fresh:
                 return member.acknowledged
             try:
-                await self._commit(member, epoch, [fresh[seq] for seq in sorted(fresh)], keep=keep)
+                await self._commit(member, epoch, [fresh[seq] for seq in sorted(fresh)], keep=keep, refill=refill)
             except MovedOn:
-                continue
+                refill = False
             except ConstraintFailed as error:
+                if refill:
+                    refill = False
+                    continue
                 if error.table != REPORTS or not keep:
                     raise
                 # this journal is an older copy of itself that gives a number out twice
                 keep = False
         raise MovedOn(f"the tasks of node {member.name} keep changing")
 
-    async def _commit(self, member: Member, epoch: int, reports: Sequence[Report], *, keep: bool) -> None:
+    async def _commit(self, member: Member, epoch: int, reports: Sequence[Report], *, keep: bool, refill: bool) -> None:
         ledger, now = self._ledger, self._ledger.clock.now()
         batch = Batch()
         for report in reports:
@@ -92,6 +101,7 @@ class Reports:
         for task, held in reserved.items():
             if held is not None:
                 statements += records.reserve(batch.folds[task].after, held)
+        placing = self._placing(member, batch) if refill else None
 
         def then() -> None:
             member.acknowledged = last
@@ -100,8 +110,21 @@ class Reports:
                     ledger.committed(fold.before, fold.after, reserved[task])
                 if fold.outputs:
                     self.complete.add(fold.before.attempt)
+            if placing is not None:
+                placing.then()
 
-        await ledger.commits.write(statements, then)
+        await ledger.commits.write([*statements, *(placing.statements if placing is not None else ())], then)
+
+    def _placing(self, member: Member, batch: Batch) -> Placing | None:
+        """What takes the place of the tasks that end in this batch."""
+        freed = {
+            task
+            for task, fold in batch.folds.items()
+            if fold.before.status in HOLDING and fold.after.status not in HOLDING
+        }
+        pairs = self._refill(member, freed) if freed else []
+        chosen = [(task, reserved) for task, reserved in pairs if task.id not in batch.folds]
+        return self._ledger.placing(member, chosen) if chosen else None
 
     def _statements(self, batch: Batch, member: Member, epoch: int, last: int) -> list[Statement]:
         statements: list[Statement] = [

@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import replace
 
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import Placement, Plan, plan
+from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
 from kohakuriver.host.board import Board, queued
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.ledger import Ledger
-from kohakuriver.host.roster import Roster
+from kohakuriver.host.roster import Member, Roster
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ HEADS = 64
 #: passes leave this many times their own duration to everybody else
 SPARE = 3.0
 LONGEST_PAUSE = 0.25
+#: seconds of the last pass beyond which an ended task's place is left to the next
+LONGEST_REFILL = 0.002
 #: the reasons of the whole queue are good for so many times what it took to find them, and for a second at most
 REASONS_SPARE = 20.0
 REASONS_SECONDS = 1.0
@@ -102,6 +107,19 @@ class Scheduler:
             # the other nodes' share is placed all the same; the timer tries this one again
             log.warning("placing failed: %s", error, extra={"action": "schedule", "node": member.name})
         return 0
+
+    def refill(self, member: Member, freed: Collection[int]) -> list[tuple[Task, Reserved]]:
+        """What this node gets once these tasks hold nothing there any more, so that their end and what takes their
+        place are one commit. Nothing where planning takes long: the next pass does it.
+        """
+        heads = self._board.heads(HEADS) if self.last_duration < LONGEST_REFILL else []
+        if not heads:
+            return []
+        snapshot = self.snapshot()
+        held = tuple(held for task, held in self._board.reserved(member.id).items() if task not in freed)
+        chosen = plan(replace(snapshot, reserved={**snapshot.reserved, member.id: held}), heads).placements
+        pairs = [(self._board.get(one.task), one.reserved) for one in chosen if one.node == member.id]
+        return [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""
