@@ -13,10 +13,19 @@ from kohakuriver.errors import Invalid, Malformed, TooLarge, shorten
 T = TypeVar("T")
 
 DEEPEST = 64
+LONGEST_WORDS = 200
 
 #: whole strings, so that brackets inside them do not count, and single brackets
 _MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _UNSPEAKABLE = re.compile("[\x00\ud800-\udfff]")
+#: where it is wrong: at a value, or at a key of an object
+_AT = re.compile(r" - at `(?:key` in `)?\$(.*)`$", re.DOTALL)
+#: of a message that names a field in words
+_NAMED = re.compile("(?:unknown|required) field `(.*?)`", re.DOTALL)
+#: of a path such as `targets[3].name`
+_STEPS = re.compile(r"[^.\[\]]+")
+#: fields whose values are never said back
+_SECRET = frozenset({"password", "old", "new", "secret", "secrets", "token"})
 
 
 def encode(value: object) -> bytes:
@@ -45,8 +54,11 @@ def decode_strict(data: bytes | str, kind: type[T]) -> T:
     the path of the field.
     """
     _refuse_deep(data)
-    _refuse_duplicates(data)
-    value: T = decode(data, kind)
+    given = _refuse_duplicates(data)
+    try:
+        value: T = decode(data, kind)
+    except Invalid as error:
+        raise _with_value(error, given) from None
     return value
 
 
@@ -55,7 +67,7 @@ def convert(value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _with_value(_invalid(error), value) from None
 
 
 def schema(kind: type) -> dict[str, Any]:
@@ -77,15 +89,16 @@ def _refuse_deep(data: bytes | str) -> None:
             level -= 1
 
 
-def _refuse_duplicates(data: bytes | str) -> None:
+def _refuse_duplicates(data: bytes | str) -> object:
     try:
-        value = json.loads(data, object_pairs_hook=_pairs)
+        value: object = json.loads(data, object_pairs_hook=_pairs)
     except Malformed:
         raise
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
     if (b"\\u" in data) if isinstance(data, bytes) else ("\\u" in data):
         _refuse_unspeakable(value)
+    return value
 
 
 def _pairs(items: list[tuple[str, object]]) -> dict[str, object]:
@@ -112,9 +125,35 @@ def _refuse_unspeakable(value: object) -> None:
 
 def _invalid(error: msgspec.ValidationError) -> Invalid:
     text = str(error)
-    message, at, path = text.partition(" - at `$")
-    field = path.rstrip("`").lstrip(".") if at else None
-    return Invalid(message, field=field or None)
+    at = _AT.search(text)
+    message = _line(text if at is None else text[: at.start()])
+    field = "" if at is None else at[1].lstrip(".")
+    named = _NAMED.search(text)
+    if named is not None:
+        field = f"{field}.{shorten(named[1])}".lstrip(".")
+    limit = message.removeprefix("Expected ").partition(", got ")[0] if message.startswith("Expected ") else None
+    return Invalid(message, field=field or None, limit=limit)
+
+
+def _line(text: str) -> str:
+    """Words of msgspec, which quote names and values as they came."""
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"
+
+
+def _with_value(error: Invalid, given: object) -> Invalid:
+    """The same error with what was given, unless it may be a secret. Keys of objects are not named by msgspec."""
+    value = given
+    for step in _STEPS.findall(error.field or ""):
+        if isinstance(value, dict) and step in value and step not in _SECRET:
+            value = value[step]
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return error
+    if value is given or isinstance(value, dict | list):
+        return error
+    return Invalid(error.message, field=error.field, value=value, limit=error.limit)
 
 
 @cache
