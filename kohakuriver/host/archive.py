@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from kohakuriver.domain.tasks import parse_attempt
+from kohakuriver.domain.tasks import HOLDING, parse_attempt
 from kohakuriver.errors import Invalid, KohakuRiverError
 from kohakuriver.host import records
 from kohakuriver.host.blobs import Blobs
+from kohakuriver.host.board import Board
 from kohakuriver.host.commits import Commits
 from kohakuriver.host.roster import Member
 from kohakuriver.host.streams import Connection, Streams
@@ -52,6 +53,7 @@ class Archive:
         commits: Commits,
         streams: Streams,
         blobs: Blobs,
+        board: Board,
         complete: set[str],
     ) -> None:
         """`complete`: attempts whose exit has just been committed with all of their output."""
@@ -60,6 +62,7 @@ class Archive:
         self._commits = commits
         self._streams = streams
         self._blobs = blobs
+        self._board = board
         self._complete = complete
         self._rooms: dict[int, asyncio.Semaphore] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
@@ -83,10 +86,18 @@ class Archive:
         for at in range(0, len(attempts), link.PAGE):
             page = attempts[at : at + link.PAGE]
             done, lacking = await attempts_done(self._reader, page, node=member.id)
-            self._forget(member, [a for a in page if a in done or (over[a] and a not in lacking)])
+            let_go = [a for a in page if a in done or (over[a] and a not in lacking)]
+            self._forget(member, [attempt for attempt in let_go if not self._under_way(attempt)])
             for attempt in page:
                 if attempt in lacking and not over[attempt]:
                     self._fetch_later(member, attempt)
+
+    def _under_way(self, attempt: str) -> bool:
+        """Whether the host has not heard the end of this very attempt: without its tombstone, an assignment that is sent
+        again would start what was refused.
+        """
+        task = self._board.get(parse_attempt(attempt)[0])
+        return task is not None and task.status in HOLDING and task.attempt == attempt
 
     def _forget(self, member: Member, attempts: list[str]) -> None:
         if attempts and member.session is not None:

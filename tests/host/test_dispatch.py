@@ -172,3 +172,18 @@ async def test_an_assignment_of_another_life_of_the_journal_is_not_sent_again_fo
     # if it had begun, its own end still counts
     await node.tell("exited", lost.attempt, **exited(4))
     assert (await stored(host, lost.id)).exit.code == 4
+
+
+async def test_a_tombstone_is_kept_until_its_report_has_come(host, ann, node, clock):
+    task = await placed(host, ann)
+    refused = node.report("refused_for_now", task.attempt)
+    await node.drop()
+    held = [link.Held(attempt=task.attempt, phase="closed")]
+    pipe = await node.connect(held=held)
+    clock.advance(6)
+    host.dispatch.tick()
+    # sent again, for nobody answered; without its tombstone the node would start what it has refused
+    await pipe.heard(link.Assign)
+    assert pipe.of(link.Forget) == []
+    await node.send(refused)
+    assert (await pipe.heard(link.Forget)).attempts == [task.attempt]
