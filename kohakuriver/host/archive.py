@@ -93,8 +93,8 @@ class Archive:
                     self._fetch_later(member, attempt)
 
     def _under_way(self, attempt: str) -> bool:
-        """Whether the host has not heard the end of this very attempt: without its tombstone, an assignment that is sent
-        again would start what was refused.
+        """Whether the host has not heard the end of this very attempt: without its tombstone, an assignment that is
+        sent again would start what was refused.
         """
         task = self._board.get(parse_attempt(attempt)[0])
         return task is not None and task.status in HOLDING and task.attempt == attempt

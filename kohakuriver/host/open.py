@@ -52,7 +52,13 @@ async def open_host(
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
     archive = Archive(
-        group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs, complete=reports.complete
+        group=group,
+        reader=store.reader,
+        commits=commits,
+        streams=streams,
+        blobs=blobs,
+        board=board,
+        complete=reports.complete,
     )
     links = Links(
         settings=settings,
