@@ -18,7 +18,7 @@ VARIABLE = "KOHAKURIVER_JOIN_TOKEN"
 def join_this_machine(args: argparse.Namespace, out: Output) -> int:
     """Trade the token for a credential, and say how to serve. Joining twice is refused by the runner's own file."""
     from kohakuriver.config.load import load
-    from kohakuriver.serve import join_cluster
+    from kohakuriver.serve.node import join_cluster
 
     name = parse_node_name(args.node)
     token = _token(args, out)

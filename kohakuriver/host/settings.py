@@ -1,4 +1,4 @@
-"""What the host role is told at its start; `serve.py` makes it from the configuration."""
+"""What the host role is told at its start; `serve/host.py` makes it from the configuration."""
 
 from dataclasses import dataclass
 from pathlib import Path

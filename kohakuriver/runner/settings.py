@@ -1,4 +1,4 @@
-"""What a runner is told at its start. Filled by `serve.py` from the configuration; reads no file itself."""
+"""What a runner is told at its start. Filled by `serve/node.py` from the configuration; reads no file itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -53,9 +53,9 @@ def test_programs_are_started_by_one_module(trees: Trees) -> None:
 
 
 def test_only_the_loader_reads_the_environment(trees: Trees) -> None:
-    """Settings come in by config/load.py; the client's own few variables by client/ and cli/; systemd's by serve.py."""
+    """Settings come in by config/load.py; the client's own few variables by client/ and cli/; systemd's by serve/."""
     readers = (
-        "kohakuriver/serve.py",
+        "kohakuriver/serve/",
         "kohakuriver/config/",
         "kohakuriver/client/",
         "kohakuriver/cli/",

@@ -29,8 +29,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output) -> int:
     """Until a signal ends it."""
     del out
-    from kohakuriver.serve import main
-
+    if args.role == "runner":
+        from kohakuriver.serve.node import main
+    else:
+        from kohakuriver.serve.host import main
     return main(args)
 
 
