@@ -120,6 +120,24 @@ def test_a_runner_that_restarts_takes_up_what_runs_and_touches_nothing(cluster: 
     check_all(cluster, tasks)
 
 
+@pytest.mark.parametrize("killed", [("host",), ("runner",), ("host", "runner")], ids="-and-".join)
+def test_an_end_that_nobody_saw_is_told_in_full(cluster: Cluster, killed: tuple[str, ...]) -> None:
+    """P5: the tasks end while one side, or both, lie dead."""
+    works = [Work(f"{'-'.join(killed)}-{number}", 1.0, 90_000 * number, 100 + number) for number in range(CORES)]
+    tasks = {cluster.api.submit(*work.command, cores=0, env=cluster.log.env): work for work in works}
+    for task in tasks:
+        cluster.until_status(task, "running")
+    servers = {"host": cluster.host, "runner": cluster.runners["one"].server}
+    for name in killed:
+        servers[name].kill()
+    until(lambda: all(cluster.log.ends_of(task) for task in tasks), within=20, what="they end", tell=cluster.story)
+    for name in killed:
+        servers[name].start()
+    for task in tasks:
+        cluster.until_status(task, *FINAL)
+    check_all(cluster, tasks)
+
+
 def test_no_acknowledged_submit_is_lost_by_a_host_killed_at_any_moment(alone: Cluster) -> None:
     """P1: 8 clients with idempotency keys; what was not answered is asked again."""
     alone.api.post("/api/v1/nodes/one/drain", {"reason": "they need not run"})

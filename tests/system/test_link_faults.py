@@ -97,7 +97,7 @@ def test_a_link_that_breaks_all_the_time_loses_and_doubles_nothing(faulty: Fault
     check_all(faulty.cluster, tasks)
 
 
-@pytest.mark.parametrize("ways", [("up",), ("down",), ("up", "down")], ids="-".join)
+@pytest.mark.parametrize("ways", [("up",), ("down",)], ids="-".join)  # both: test_three_machines.py
 def test_silence_in_one_direction_is_silence(faulty: Faulty, ways: tuple[str, ...]) -> None:
     """The task ends meanwhile; nothing of it is final before the line heals, and everything soon after."""
     work = Work(f"silent-{'-'.join(ways)}", 3.0, 70_000, 17)
@@ -121,17 +121,13 @@ def test_silence_in_one_direction_is_silence(faulty: Faulty, ways: tuple[str, ..
     check_all(faulty.cluster, {task: work})
 
 
-def test_a_runner_that_dies_is_suspect_at_once_and_offline_after_thirty_seconds(faulty: Faulty) -> None:
+def test_a_runner_that_dies_is_suspect_at_once_and_its_work_goes_on(faulty: Faulty) -> None:
     task = faulty.api.submit("sleep", "1000", cores=0)
     faulty.until_status(task, "running")
     runner = faulty.runners["one"].server
-    began = time.monotonic()
     runner.kill()
-    faulty.until_node("one", "suspect", within=3)
     try:
-        faulty.until_node("one", "offline", within=33)
-        silent = time.monotonic() - began
-        assert silent >= 25
+        faulty.until_node("one", "suspect", within=3)
         view = faulty.api.task(task)
         assert (view["status"], view["unreachable"], view["exit"]) == ("running", True, None)
     finally:
