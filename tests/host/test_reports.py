@@ -1,9 +1,11 @@
 """What reports do to tasks: each counts once, only for its own generation and node, and a final status is final."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import Status, Wanted
 from kohakuriver.errors import MovedOn, StorageFull, StoreError
 from kohakuriver.host import control
@@ -63,6 +65,35 @@ async def test_reports_out_of_order_in_one_batch_are_taken_in_order(host, ann, n
     acknowledged = await host.reports.take(node.member, 1, [started, accepted])
     assert acknowledged == 2
     assert host.board.get(task.id).status is Status.RUNNING
+
+
+async def test_what_ends_and_what_takes_its_place_are_one_commit(host, ann, node, monkeypatch):
+    first, second = await submit(host, ann, cores=4, copies=2)
+    await host.scheduler.tick()
+    assert (host.board.get(first).status, host.board.get(second).status) == (Status.ASSIGNED, Status.PENDING)
+    writes = []
+    write = host.commits.write
+
+    async def counted(statements, then=lambda: None):
+        writes.append(statements)
+        await write(statements, then)
+
+    monkeypatch.setattr(host.commits, "write", counted)
+    await node.tell("accepted", f"{first}.1")
+    await node.tell("exited", f"{first}.1", **exited())
+    assert len(writes) == 2
+    assert host.board.get(second).status is Status.ASSIGNED
+    assert await stored(host, second) == host.board.get(second)
+
+
+async def test_an_end_is_committed_also_when_what_would_take_its_place_moved_on(host, ann, node, monkeypatch):
+    first, second = await submit(host, ann, cores=4, copies=2)
+    await host.scheduler.tick()
+    stale = replace(host.board.get(second), version=99)
+    monkeypatch.setattr(host.reports, "_refill", lambda member, freed: [(stale, Reserved(task=second, generation=1))])
+    await node.tell("accepted", f"{first}.1")
+    await node.tell("exited", f"{first}.1", **exited())
+    assert (await stored(host, first)).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("attempt", ["{task}.2", "{task}.0", "1.1", f"{2**63}.1", "../../x", "\0", "", "7." + "9" * 40])

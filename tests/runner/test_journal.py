@@ -53,6 +53,42 @@ async def test_everything_is_there_again_after_reopening(journal):
     await again.close()
 
 
+async def test_another_boot_begins_an_epoch_for_its_newest_numbers_may_be_missing(journal):
+    await journal.wake_in("b1")
+    await journal.add(entry(), report("accepted"))
+    await journal.wake_in("b1")
+    assert journal.epoch == 5
+    again = await reopened(journal)
+    await again.wake_in("b2")
+    assert (again.epoch, again.last_seq, again.outbox.next().seq) == (6, 1, 1)
+    same = await reopened(again)
+    await same.wake_in("b2")
+    assert same.epoch == 6
+    await same.close()
+
+
+async def test_what_did_not_wait_for_the_disk_outlives_the_process(journal):
+    await journal.add(entry(), report("accepted"))
+    await journal.change("7.1", report("started"), sync=False, phase="running", run="r1")
+    # as another process would see the file after a kill: committed, though nobody brought it to the disk
+    other = sqlite3.connect(f"file:{journal.directory / 'runner.db'}?mode=ro", uri=True)
+    assert other.execute("SELECT phase, run FROM attempts").fetchall() == [("running", "r1")]
+    assert other.execute("SELECT count(*) FROM outbox").fetchall() == [(2,)]
+    other.close()
+
+
+async def test_only_what_asks_for_it_waits_for_the_disk(tmp_path):
+    database = Database(tmp_path / "x.db")
+    await database.open(["CREATE TABLE IF NOT EXISTS t(a INTEGER)"], 1)
+    for sync, level in ((True, 2), (False, 1), (True, 2)):
+        await database.write([("INSERT INTO t VALUES(1)", ())], sync=sync)
+        seen = []
+        await database.write([("INSERT INTO t SELECT synchronous FROM pragma_synchronous", ())], sync=sync)
+        seen += await database.read("SELECT a FROM t ORDER BY rowid DESC LIMIT 1")
+        assert seen == [(level,)]
+    await database.close()
+
+
 async def test_numbers_are_never_given_out_again_even_when_all_were_acknowledged(journal):
     await journal.add(entry(), report("accepted"))
     await journal.acknowledge(1)
