@@ -24,8 +24,13 @@ class Adrift:
         record = await self._record(handle)
         if record is None:
             return Seen(phase="gone")
-        if self._same_boot(record) and await self._ctx.in_thread(lost.members, record):
-            return Seen(phase="running", run=record.run, note="its shepherd is gone; the exit code will be unknown")
+        left = await self._ctx.in_thread(lost.members, record) if self._same_boot(record) else []
+        if left:
+            oldest = min(
+                left, key=lambda process: process.start
+            )  # it may have died before it wrote down whom it started
+            run = record.run or f"{oldest.pid}-{oldest.start}"
+            return Seen(phase="running", run=run, note="its shepherd is gone; the exit code will be unknown")
         return Seen(phase="exited", run=record.run, exit=lost.ended(self._ctx.boot, record.boot))
 
     async def story(self, handle: Handle) -> Message:

@@ -70,6 +70,7 @@ class ProcessBackend(Backend, CanPause):
 
     async def probe(self) -> Probe:
         trouble = list(self._trouble)
+        self._client.wake()
         if not trouble:
             try:
                 await self._client.identity()
@@ -91,7 +92,7 @@ class ProcessBackend(Backend, CanPause):
         if user is not None:
             base = await self._ctx.in_thread(place.ground, Path(self._settings.work_dir), self._ctx.state)
             directory = str(base / job.instance)
-        story, _ = await self._again("create", instance=job.instance, directory=directory)
+        story, _ = await self._again("create", instance=job.instance, directory=directory, attempt=job.attempt)
         shepherd = story["shepherd"]
         if user is not None and story["phase"] == "created":
             await self._ctx.in_thread(place.furnish, Path(directory), job, user)
@@ -185,6 +186,7 @@ class ProcessBackend(Backend, CanPause):
                 yield Chunk(stream=part["stream"], offset=part["offset"], data=data)
 
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
+        self._client.wake()
         found: dict[str, Stats] = {}
         stories: dict[str, Message] = {}
         for handle in handles:

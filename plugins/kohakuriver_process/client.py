@@ -13,7 +13,9 @@ from typing import Any
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.context import RunCommand
-from kohakuriver_process.shepherd.frames import PROTOCOL, BadFrame, Message, Unpacker, pack
+from kohakuriver_process.shepherd import tree
+from kohakuriver_process.shepherd.frames import MOST_JSON, PROTOCOL, BadFrame, Message, Unpacker, pack
+from kohakuriver_process.shepherd.tree import STOPPED
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +85,13 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionGone("closed")
         number = next(self._numbers)
+        frame = pack({"id": number, "op": op, **fields})
+        if len(frame) > MOST_JSON:
+            raise PluginError(f"this job is too large to be handed on: {len(frame)} bytes of at most {MOST_JSON}")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            self._transport.write(pack({"id": number, "op": op, **fields}))
+            self._transport.write(frame)
             message, blob = await future
         finally:
             self._waiting.pop(number, None)
@@ -123,6 +128,13 @@ class Client:
         """Asks the shepherd that is there now. Raises ConnectionGone when it went while it was asked."""
         connection = await self._ready()
         return await connection.ask(op, fields)
+
+    def wake(self) -> None:
+        """Lets a shepherd go on that somebody stopped: a task of the runner's own user can do that (kill(2))."""
+        process = tree.look(self.hello["pid"]) if "pid" in self.hello else None
+        if process is not None and process.state in STOPPED and process.start == self.hello.get("start"):
+            logger.warning("the shepherd was stopped by a signal", extra={"action": "shepherd_wake"})
+            os.kill(process.pid, signal.SIGCONT)
 
     async def close(self) -> None:
         """Leaves the shepherd alone; it and its workloads go on. One that has none is asked to go as well."""

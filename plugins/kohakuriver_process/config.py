@@ -18,6 +18,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: where tasks that run as another user have their directories, each the user's own; not the runner's data directory
     work_dir: str = "/var/lib/kohakuriver-work"
     limits: Mode = "auto"
+    #: most processes and threads of one task, so that a fork bomb ends at its own expense; 0 is no limit
+    most_processes: Annotated[int, msgspec.Meta(ge=0)] = 16384
     #: first bytes kept of each output stream
     output_head: Bytes = 8 * 1024**2
     #: last bytes kept of each output stream

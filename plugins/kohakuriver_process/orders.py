@@ -3,7 +3,7 @@
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kohakuriver.errors import PluginError
@@ -70,7 +70,7 @@ def refusals(job: Job, limits: Limits, me: Person) -> list[str]:
         found.append(f"plain processes use the node's own network, not {job.net.mode!r}")
     if job.user is not None and job.user not in (me.name, str(me.uid)):
         found.append(f"plain processes run as {me.name} here, not as {job.user!r}")
-    if not job.argv:
+    if not job.argv or not job.argv[0]:
         found.append("there is no command")
     if any("\0" in word for word in job.argv):
         found.append("the command holds a NUL byte")
@@ -113,8 +113,16 @@ def order(
         head=settings.output_head,
         tail=settings.output_tail,
     )
-    limits.apply(made, job.grant or Grant(), f"{shepherd}.{job.instance}")
+    limits.apply(made, _bounded(job.grant or Grant(), settings, limits), f"{shepherd}.{job.instance}")
     return made
+
+
+def _bounded(grant: Grant, settings: Settings, limits: Limits) -> Grant:
+    """The grant with the usual limit of processes, where one can be held and none was asked for."""
+    if grant.pids is not None or not settings.most_processes:
+        return grant
+    bounded = replace(grant, pids=settings.most_processes)
+    return grant if limits.refuse(Grant(pids=settings.most_processes)) else bounded
 
 
 def _environment(job: Job, me: Person, shepherd: str) -> dict[str, str]:

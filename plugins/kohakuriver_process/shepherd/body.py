@@ -32,6 +32,8 @@ class Body:
         self.instance = instance
         self.directory = directory
         self.attempt: str | None = None
+        #: the attempt that it was made for, by which its processes are found even if nothing more could be written down
+        self.meant: str | None = None
         self.phase = "created"
         self.pid = 0
         self.start = 0

@@ -89,14 +89,17 @@ class Herd:
             raise Refused(f"{instance!r} cannot name a body")
         body = self.bodies.get(instance)
         if body is None:
-            self._record_new(instance, directory)
-            body = self.bodies[instance] = Body(instance, directory)
+            body = Body(instance, directory)
+            body.meant = message.get("attempt")
+            self._record_new(body)
+            self.bodies[instance] = body
             os.makedirs(os.path.join(directory, "work"), mode=0o700, exist_ok=True)
         elif body.directory != directory:
             raise Refused(f"body {instance} belongs to somebody else: its directory is {body.directory}")
         reply(body.story(), b"")
 
-    def _record_new(self, instance: str, directory: str) -> None:
+    def _record_new(self, body: Body) -> None:
+        instance, directory = body.instance, body.directory
         path = os.path.join(self._records, instance)
         try:
             with open(path, encoding="utf-8") as file:
@@ -107,13 +110,13 @@ class Herd:
             raise Refused(f"body {instance} belongs to somebody else: its directory is {old['directory']!r}")
         if old.get("boot") == self._boot and old.get("pid") and tree.alive(old["pid"], old["start"]):
             raise Refused(f"body {instance} still runs, left by a shepherd that is gone; remove it first")
-        self._write_record(Body(instance, directory), path)
+        self._write_record(body, path)
 
     def _write_record(self, body: Body, path: str) -> None:
         record = {
             "instance": body.instance,
             "directory": body.directory,
-            "attempt": body.attempt,
+            "attempt": body.attempt or body.meant,
             "pid": body.pid,
             "start": body.start,
             "groups": body.groups,
@@ -136,11 +139,11 @@ class Herd:
     def _spawn(self, body: Body, attempt: str, order: Order) -> None:
         pipes: dict[str, int] = {}
         ends: dict[str, int] = {}
-        for name in ("stdout", "stderr"):
-            pipes[name], ends[name] = os.pipe2(os.O_CLOEXEC)
         try:
+            for name in ("stdout", "stderr"):
+                pipes[name], ends[name] = os.pipe2(os.O_CLOEXEC)
             pid = spawn(order, ends["stdout"], ends["stderr"], self._mounted)
-        except StartFailed as error:
+        except (StartFailed, OSError) as error:
             for fd in pipes.values():
                 os.close(fd)
             raise Refused(str(error)) from None

@@ -5,6 +5,7 @@ below it. An orphan belongs to the workload whose session or mark it carries; on
 to whoever of those that could have made it is the last to end.
 """
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from kohakuriver_process.shepherd.tree import DEAD, STOPPED, Process
 MARK = "KOHAKURIVER_ATTEMPT"
 FIRST_DELAY = 0.001
 LONGEST_DELAY = 0.05
+QUICK_LOOKS = 20
 
 
 class Hunt:
@@ -49,12 +51,14 @@ class Hunt:
 
     def members(self, body: Body) -> list[Process]:
         """The living processes of the body."""
-        if body.cage is not None:
-            found = [tree.look(pid) for pid in groups.members(body.cage)]
-            return [process for process in found if process is not None and process.state not in DEAD]
-        known = {other.pid for other in self._bodies.values() if other.phase == "running"}
+        if body.cage is None:
+            return self._by_descent(body)
+        found = [tree.look(pid) for pid in groups.members(body.cage)]
+        return [process for process in found if process is not None and process.state not in DEAD]
+
+    def _by_descent(self, body: Body) -> list[Process]:
         direct = tree.children(os.getpid())
-        if direct is not None and body.phase != "running" and known.issuperset(direct):
+        if direct is not None and body.phase != "running" and self.sessions.keys() >= set(direct):
             return []
         table = tree.everything()
         roots = [process for process in table.values() if process.parent == os.getpid()]
@@ -83,18 +87,32 @@ class Hunt:
     def _one_pass(self, body: Body) -> bool:
         if body.cage is not None:
             self._hunted.update(dict.fromkeys(groups.members(body.cage), body))
-            return groups.kill(body.cage)
-        found = self.members(body)
+            if not groups.kill(body.cage):
+                return False
+        found = self._by_descent(body)  # also what was root and left the group
         if not found:
             return True
         self._hunted.update(dict.fromkeys((process.pid for process in found), body))
         tree.send(found, signal.SIGSTOP)
         tree.send([*found, *self._late(body, found)], signal.SIGKILL)
+        self._kill_fast(body, found)
         return False
+
+    def _kill_fast(self, body: Body, found: Iterable[Process]) -> None:
+        """For those that fork faster than all of /proc is read: whole process groups at once, then what they leave."""
+        for group in {process.group for process in found} - {0, 1, os.getpgrp()}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        for _ in range(QUICK_LOOKS):
+            strays = [pid for pid in tree.children(os.getpid()) or () if pid not in self.sessions]
+            if not strays:
+                return
+            seen = [process for pid in strays if (process := tree.look(pid)) is not None and process.state not in DEAD]
+            tree.send([process for process in seen if self._belongs(process, body)], signal.SIGKILL)
 
     def _late(self, body: Body, seen: Iterable[Process]) -> list[Process]:
         pids = {process.pid for process in seen}
-        return [process for process in self.members(body) if process.pid not in pids]
+        return [process for process in self._by_descent(body) if process.pid not in pids]
 
     def pause(self, body: Body, done: Callable[[], None], delay: float = FIRST_DELAY) -> None:
         """Stops every process of the body and calls done when none runs any more, or when the body ended."""

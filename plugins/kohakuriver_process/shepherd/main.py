@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 
-from kohakuriver_process.shepherd import groups
+from kohakuriver_process.shepherd import groups, tree
 from kohakuriver_process.shepherd.frames import PROTOCOL, Message
 from kohakuriver_process.shepherd.herd import Herd
 from kohakuriver_process.shepherd.loop import Loop
@@ -72,15 +72,17 @@ def _settle(state: str) -> None:
 
 
 def _serve(state: str, boot: str, idle: float, delegated: bool, writer: int) -> None:
-    tree = groups.settle() if delegated else None
+    scope = groups.settle() if delegated else None
     loop = Loop()
     identity = secrets.token_hex(6)
     herd = Herd(loop, state, identity, boot)
     if os.path.exists(SOCKET):
         os.unlink(SOCKET)
     hello: Message = {"protocol": PROTOCOL, "shepherd": identity, "pid": os.getpid(), "boot": boot}
-    if tree is not None:
-        hello |= {"tree": tree, "controllers": groups.enabled(tree)}
+    itself = tree.look(os.getpid())
+    hello["start"] = itself.start if itself is not None else 0
+    if scope is not None:
+        hello |= {"tree": scope, "controllers": groups.enabled(scope)}
     listener = Listener(loop, SOCKET, herd, hello)
     loop.on_signal(signal.SIGCHLD, herd.reap)
     leaving = Leaving(loop, herd, listener, idle)

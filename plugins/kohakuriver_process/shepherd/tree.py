@@ -15,13 +15,14 @@ STOPPED = frozenset("Tt")
 class Process:
     """One line of /proc/<pid>/stat. `start` is field 22, clock ticks since boot: with the pid it names a process."""
 
-    __slots__ = ("parent", "pid", "session", "start", "state")
+    __slots__ = ("group", "parent", "pid", "session", "start", "state")
 
     def __init__(self, pid: int, stat: str) -> None:
         fields = stat[stat.rindex(")") + 2 :].split()
         self.pid = pid
         self.state = fields[0]
         self.parent = int(fields[1])
+        self.group = int(fields[2])
         self.session = int(fields[3])
         self.start = int(fields[19])
 
