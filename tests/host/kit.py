@@ -2,7 +2,7 @@
 
 from kohakuriver.host.submit import submit_tasks
 from kohakuriver.store.models import AttemptRow, EventRow, ReservationRow, TaskRow
-from kohakuriver.store.tasks import load_task
+from kohakuriver.store.tasks import load_task, task_of
 from kohakuriver.wire import api, link
 
 
@@ -54,20 +54,19 @@ async def told(host, task):
 
 async def agree(host):
     """The store's open tasks and reservations are exactly the board's; final tasks hold nothing."""
-    rows = await host.store.reader.of(TaskRow).all().values("id", "status")
+    tasks = [task_of(row) for row in await host.store.reader.of(TaskRow).all().values()]
     held = {}
     for row in await host.store.reader.of(ReservationRow).all().values():
         amount = held.setdefault((row["node_id"], row["task_id"]), [0, 0, set()])
         amount[0] += row["cpu_milli"]
         amount[1] += row["memory"]
         amount[2] |= {row["device"]} - {None}
-    for row in rows:
-        task, known = await stored(host, row["id"]), host.board.get(row["id"])
-        assert known == (None if task.final else task)
+    for task in tasks:
+        assert host.board.get(task.id) == (None if task.final else task)
     on_board = {
         (member.id, task): [reserved.cpu_milli, reserved.memory, set(reserved.devices)]
         for member in host.roster.live()
         for task, reserved in host.board.reserved(member.id).items()
     }
     assert on_board == held
-    assert len({row["id"] for row in rows}) >= sum(1 for _ in host.board.all())
+    assert {task.id for task in tasks if not task.final} == {task.id for task in host.board.all()}
