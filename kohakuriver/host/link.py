@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from kohakuriver import __version__
-from kohakuriver.errors import KohakuRiverError
+from kohakuriver.errors import KohakuRiverError, TooMany
+from kohakuriver.host import records
+from kohakuriver.host.cause import Cause
 from kohakuriver.host.changes import Changes
-from kohakuriver.host.clock import Clock
+from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
+from kohakuriver.host.conduct import CLOSED, MISBEHAVED
 from kohakuriver.host.dispatch import Dispatch
 from kohakuriver.host.inventory import fault
 from kohakuriver.host.reports import Reports
@@ -59,6 +62,7 @@ class Links:
     cluster: str
     incarnation: int
     clock: Clock
+    ids: Ids
     commits: Commits
     changes: Changes
     dispatch: Dispatch
@@ -88,6 +92,7 @@ class Links:
                 except BrokenOrderError as broken:
                     log.warning("a runner broke the order of the link", extra={"action": "link", "node": member.name})
                     session.end(POLICY, str(broken))
+                    await self._blame(member, session.unreadable + CLOSED)
                 except KohakuRiverError as error:
                     log.warning("a session cannot go on: %s", error, extra={"action": "link", "node": member.name})
                     session.end(TRY_LATER, "the host cannot store anything now")
@@ -226,6 +231,8 @@ class Links:
 
     def _handle(self, member: Member, message: link.FromRunner, waiting: asyncio.Queue[link.Report]) -> None:
         member.heard = self.clock.monotonic()
+        if not isinstance(message, link.Report):
+            _check_pace(member)
         match message:
             case link.Report():
                 if waiting.full():
@@ -264,11 +271,33 @@ class Links:
                 try:
                     session.send(link.Ack(seq=await self.reports.take(member, session.epoch, batch)))
                     await self.ended(member, batch)
+                    if member.conduct.misbehaves(self.clock.monotonic()):
+                        await self._blame(member, 0)
                 except KohakuRiverError as error:
                     log.warning("reports wait: %s", error, extra={"action": "reports_wait", "node": member.name})
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 break
+
+    async def _blame(self, member: Member, count: int) -> None:
+        """Counts violations; a node with too many of them gets no new work until an operator looked at it."""
+        now = self.clock.monotonic()
+        member.conduct.fault(now, count)
+        if member.quarantine is not None or not member.conduct.misbehaves(now):
+            return
+        member.quarantine = MISBEHAVED
+        log.warning("a node is quarantined", extra={"action": "quarantine", "node": member.name})
+        event = records.event(
+            self.ids.next(), self.clock.now(), "node_quarantined", Cause(actor="the link"), node=member.id,
+            detail={"name": member.name, "reason": MISBEHAVED},
+        )  # fmt: skip
+        statement = update(NodeRow, where={"id": member.id}, set={"quarantine": MISBEHAVED})
+        try:
+            await self.commits.write([statement, *records.events([event])], self.woken)
+        except KohakuRiverError as error:
+            # it holds in memory, and the next violation after a restart says it again
+            log.warning("a quarantine was not stored: %s", error, extra={"action": "quarantine", "node": member.name})
+        self.changes.publish("node", member.id)
 
     def _left(self, session: Session, member: Member) -> None:
         if member.session is not session:
@@ -277,6 +306,14 @@ class Links:
         self.streams.link_lost(member.id)
         self.changes.publish("node", member.id)
         self.woken()
+
+
+def _check_pace(member: Member) -> None:
+    """Raises BrokenOrderError for what no runner says so fast; others wait for their turn meanwhile."""
+    try:
+        member.conduct.messages.take("", member.heard or 0.0)
+    except TooMany:
+        raise BrokenOrderError("more messages than a runner has to say") from None
 
 
 async def _in_time(answer: Coroutine[None, None, Answer], seconds: float) -> Answer:

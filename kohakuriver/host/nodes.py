@@ -1,5 +1,7 @@
 """Nodes as people ask for them, and what operators do to them."""
 
+from collections.abc import Mapping
+
 from kohakuriver.domain.access import Action, Actor, Role, authorize
 from kohakuriver.errors import Conflict, NotFound
 from kohakuriver.host import records
@@ -51,8 +53,9 @@ async def drain(host: Host, actor: Actor, ref: str, reason: str) -> NodeView:
 
 
 async def undrain(host: Host, actor: Actor, ref: str) -> NodeView:
-    """Work goes there again."""
-    return await _set(host, actor, ref, {"draining": False, "drain_reason": ""}, what="node_undrained", reason=None)
+    """Work goes there again, also where the node was quarantined."""
+    columns = {"draining": False, "drain_reason": "", "quarantine": None}
+    return await _set(host, actor, ref, columns, what="node_undrained", reason=None)
 
 
 async def revoke(host: Host, actor: Actor, ref: str, reason: str) -> NodeView:
@@ -67,7 +70,7 @@ async def revoke(host: Host, actor: Actor, ref: str, reason: str) -> NodeView:
 
 
 async def _set(
-    host: Host, actor: Actor, ref: str, columns: dict[str, object], *, what: str, reason: str | None
+    host: Host, actor: Actor, ref: str, columns: Mapping[str, object], *, what: str, reason: str | None
 ) -> NodeView:
     authorize(actor, Action.NODE_DRAIN)
     member = host.roster.find(ref)
@@ -77,7 +80,7 @@ async def _set(
 
 
 async def _change(
-    host: Host, actor: Actor, member: Member, columns: dict[str, object], *, what: str, reason: str | None
+    host: Host, actor: Actor, member: Member, columns: Mapping[str, object], *, what: str, reason: str | None
 ) -> NodeView:
     now = host.clock.now()
     event = records.event(host.ids.next(), now, what, by(actor, reason=reason, name=member.name), node=member.id)
@@ -85,11 +88,14 @@ async def _change(
     def then() -> None:
         member.draining = bool(columns.get("draining", member.draining))
         member.drain_reason = str(columns.get("drain_reason", member.drain_reason))
+        if "quarantine" in columns:
+            member.quarantine = None
+            member.conduct.forgive()
         member.revoked = member.revoked or columns.get("state") == REVOKED
         host.changes.publish("node", member.id)
         host.scheduler.wake()
 
-    statement = update(NodeRow, where={"id": member.id, "state": "active"}, set=columns, expect=1)
+    statement = update(NodeRow, where={"id": member.id, "state": "active"}, set=dict(columns), expect=1)
     await host.commits.write([statement, *records.events([event])], then)
     return _view(host, actor, member)
 

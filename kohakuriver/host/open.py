@@ -65,6 +65,7 @@ async def open_host(
         cluster=store.cluster,
         incarnation=store.incarnation,
         clock=clock,
+        ids=ids,
         commits=commits,
         changes=changes,
         dispatch=dispatch,

@@ -182,6 +182,9 @@ class Reports:
                 return None
             fold = Fold(before=found, after=found)
         if fold.after.node != member.id or fold.after.generation != generation:
+            if fold.after.generation == generation:
+                # this very attempt is another node's, and never was this one's
+                member.conduct.fault(self._ledger.clock.monotonic())
             return None
         batch.folds[task] = fold
         return fold

@@ -11,6 +11,7 @@ from datetime import datetime
 from kohakuriver.domain.nodes import Node, NodeStatus, liveness
 from kohakuriver.domain.resources import Inventory
 from kohakuriver.errors import NotFound
+from kohakuriver.host.conduct import Conduct
 from kohakuriver.host.session import Session
 from kohakuriver.wire.link import BackendInfo, Heartbeat, WireCell
 from kohakuriver.wire.machine import cell_of
@@ -45,6 +46,7 @@ class Member:
     skew: float | None = None
     history: deque[tuple[datetime, Heartbeat]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     inventory: Inventory = field(default_factory=Inventory)
+    conduct: Conduct = field(default_factory=Conduct)
     #: it refused work for now; until this moment it gets none
     busy_until: float = 0.0
     busy_reason: str = ""

@@ -62,6 +62,11 @@ class Session:
         return self._ended
 
     @property
+    def unreadable(self) -> int:
+        """Messages that could not be read."""
+        return self._unreadable
+
+    @property
     def backlog(self) -> int:
         """Messages that wait to be sent."""
         return len(self._first) + len(self._then)
