@@ -244,7 +244,12 @@ class OutputStore:
 
 def _remove(*directories: Path) -> None:
     for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # there is something in it
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sync(segments: Segments) -> None:

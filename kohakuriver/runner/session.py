@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 MOST_UNREADABLE = 100
 LONGEST_NOTE = 200
+#: acknowledgements of so long are one change of the journal
+GATHER_SECONDS = 0.01
 #: from the first word to live
 SETTLE_SECONDS = 35.0
 TAGS = frozenset(kind.__struct_config__.tag for kind in FromHost.__args__)
@@ -260,6 +262,7 @@ class Session:
     async def _acknowledge(self) -> None:
         while True:
             await self._acked.wait()
+            await asyncio.sleep(GATHER_SECONDS)
             self._acked.clear()
             await self._journal.acknowledge(self._acknowledged)
 

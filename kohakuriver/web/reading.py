@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -51,6 +52,7 @@ async def read_bytes(request: web.Request) -> bytes:
         raise Malformed(f"the body broke off: {error}") from None
 
 
+@cache
 def needs_body(kind: type[msgspec.Struct]) -> bool:
     """Whether some field has no default."""
     return any(field.required for field in msgspec.structs.fields(kind))
@@ -65,7 +67,7 @@ def read_query(given: "MultiMapping[str]", kind: type[msgspec.Struct]) -> msgspe
         return kind()
     if len(given) > MOST_PARAMETERS:
         raise Invalid(f"{len(given)} parameters; at most {MOST_PARAMETERS}", limit=MOST_PARAMETERS)
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     values: dict[str, object] = {}
     for name in dict.fromkeys(given):
         field = fields.get(name)
@@ -76,10 +78,20 @@ def read_query(given: "MultiMapping[str]", kind: type[msgspec.Struct]) -> msgspe
     return codec.convert(values, kind)
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+@cache
+def _kind(hint: Any) -> Any:
+    return msgspec.inspect.type_info(hint)
+
+
 def _parameter(name: str, texts: list[str], field: msgspec.structs.FieldInfo) -> object:
     if any(_UNSPEAKABLE.search(text) for text in texts):
         raise Invalid("control characters are not taken", field=name)
-    kind: Any = msgspec.inspect.type_info(field.type)
+    kind = _kind(field.type)
     if isinstance(kind, msgspec.inspect.ListType):
         return [word for text in texts for word in text.split(",") if word]
     if len(texts) > 1:
