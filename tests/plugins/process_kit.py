@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from kohakuriver_process import means
 from kohakuriver_process.backend import ProcessBackend
 from kohakuriver_process.limits import Unavailable
@@ -114,6 +115,10 @@ def backend_of(backend: Backend) -> ProcessBackend:
 
 
 CAGED = [mode for mode in MODES if mode in ("cgroup1", "cgroup2", "systemd")]
+#: the same as parameters; without any, one that is skipped
+CAGES = CAGED or [
+    pytest.param("none", marks=pytest.mark.skip(reason="needs a tree of cgroup version 2 to write")),
+]
 PYTHON = sys.executable
 
 

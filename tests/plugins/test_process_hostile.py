@@ -14,7 +14,7 @@ from kohakuriver.errors import PluginError
 from kohakuriver.hooks.values import Grant
 from kohakuriver.testing.contracts.backend import collect, until_up
 
-from .process_kit import CAGED, MODES, PYTHON, begin, finish, marked, shepherd_of
+from .process_kit import CAGES, MODES, PYTHON, begin, finish, marked, shepherd_of
 
 # Starts that fail
 
@@ -71,7 +71,7 @@ async def test_more_arguments_than_the_machine_takes_are_a_failed_start(opened, 
 # Processes that will not be held
 
 
-@pytest.mark.parametrize("mode", CAGED)
+@pytest.mark.parametrize("mode", CAGES)
 async def test_a_fork_bomb_ends_at_its_limit_and_dies_whole(opened, mode: str) -> None:
     kit, backend = await opened(limits=mode, most_processes=40)
     bomb = (
@@ -127,7 +127,7 @@ async def test_many_children_die_with_their_parent(opened, mode: str) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("mode", CAGED)
+@pytest.mark.parametrize("mode", CAGES)
 @pytest.mark.parametrize("end", ["stay", "go"])
 async def test_a_task_of_root_that_leaves_its_group_is_ended_all_the_same(opened, mode: str, end: str) -> None:
     kit, backend = await opened(limits=mode)

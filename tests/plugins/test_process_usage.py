@@ -7,7 +7,7 @@ import pytest
 from kohakuriver.hooks.values import Grant
 from kohakuriver.testing.contracts.backend import until_up
 
-from .process_kit import CAGED, MODES, PYTHON, begin, end, shepherd_of
+from .process_kit import CAGES, MODES, PYTHON, begin, end, shepherd_of
 
 MEBIBYTE = 1024**2
 #: uses 0.2 s of processor time and 40 MiB, says so in a file, and does what the third word says
@@ -53,7 +53,7 @@ async def test_the_whole_tree_is_counted_while_it_runs_and_after(opened, tmp_pat
     assert during.cpu_seconds >= 0.55
 
 
-@pytest.mark.parametrize("mode", CAGED)
+@pytest.mark.parametrize("mode", CAGES)
 async def test_the_groups_count_where_they_can(opened, tmp_path: Path, mode: str) -> None:
     kit, backend = await opened(limits=mode)
     job = family(kit, tmp_path, grant=Grant(memory=512 * MEBIBYTE))

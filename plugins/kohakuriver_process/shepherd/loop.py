@@ -1,5 +1,6 @@
 """One thread, one epoll: readiness of descriptors, timers, and the death of children."""
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -110,4 +111,5 @@ def _guarded(call: Callable[[], None]) -> None:
     try:
         call()
     except Exception:  # noqa: BLE001 -- whoever reads shepherd.log is told
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk of the log may be full
+            traceback.print_exc()
