@@ -32,11 +32,11 @@ def memory(book: Book, *, full: bool) -> None:
 
 
 def _growth(book: Book, cluster: Cluster, runner: Process, place: Place, *, full: bool) -> None:
-    half = 10_000 if full else 1_000
+    half = 10_000 if full else 500
     found = [(resident(cluster.host), resident(runner))]
     for _ in range(2):
-        for _ in range(half // 1000):
-            drain(cluster.talk, 1000)
+        for _ in range(half // 500):
+            drain(cluster.talk, 500)
         time.sleep(1)
         found.append((resident(cluster.host), resident(runner)))
     for at, what in enumerate(("host", "runner")):
@@ -53,7 +53,7 @@ def _growth(book: Book, cluster: Cluster, runner: Process, place: Place, *, full
 
 def at_rest(book: Book, *, full: bool) -> None:
     """C4: ten runners with nothing to do."""
-    seconds = 30 if full else 10
+    seconds = 30 if full else 8
     with Place() as place:
         cluster = Cluster(place)
         cluster.start_host()

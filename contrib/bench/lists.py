@@ -23,7 +23,7 @@ def flat(book: Book, few: Filled, many: Filled, *, full: bool) -> None:
     filters = (
         ["", "status=failed", "status=completed,failed", "owner=me", "node=node1"] if full else ["", "status=failed"]
     )
-    times = 40 if full else 15
+    times = 40 if full else 12
     found: list[tuple[float, str]] = []
     with Place() as place, Place() as other:
         clusters = few.cluster(place), many.cluster(other)

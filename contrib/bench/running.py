@@ -24,7 +24,7 @@ MEMORY = Path("/dev/shm")
 
 def throughput(book: Book, *, full: bool) -> None:
     """B4: `true` on all cores of this node, as slots of one core each."""
-    count = 1000 if full else 300
+    count = 1000 if full else 150
     hq = hyperqueue(3000 if full else 800, SLOTS)
     with Place() as place:
         _rates(book, place, count, "disk", hq)
@@ -58,8 +58,8 @@ def one_task(book: Book, *, full: bool) -> None:
         cluster.start_host()
         cluster.add_runner()
         drain(cluster.talk, 20)
-        asyncio.run(_single(book, cluster.talk, 200 if full else 60))
-        asyncio.run(_seen(book, cluster.talk, place.top, 200 if full else 60))
+        asyncio.run(_single(book, cluster.talk, 200 if full else 40))
+        asyncio.run(_seen(book, cluster.talk, place.top, 200 if full else 40))
 
 
 async def _single(book: Book, talk: Talk, count: int) -> None:
