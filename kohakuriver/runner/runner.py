@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 THREADS = 8
 REFRESH_SECONDS = 60.0
+#: after the start and after a change for the worse it is looked again soon: a probe may have failed by chance
+FIRST_REFRESH_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
 MOST_STREAMS = 256
 
@@ -200,10 +202,14 @@ class Runner:
 
     async def _refresh(self, desk: Desk) -> None:
         """Tells the host when backends or inventory have changed."""
+        wait = FIRST_REFRESH_SECONDS
         while True:
-            await self.clock.sleep(REFRESH_SECONDS)
+            await self.clock.sleep(wait)
+            wait = min(2 * wait, REFRESH_SECONDS)
             infos, cells = await kinds.look(desk.backends, self._infos, await self._in_thread(self._cells))
             if (infos, cells) != (self._infos, self._inventory):
+                if not all(info.usable for info in infos):
+                    wait = FIRST_REFRESH_SECONDS
                 self._infos, self._inventory = infos, cells
                 self.link.send(Refresh(cells=cells, backends=infos, pinnable=self._pinnable(cells)))
 
