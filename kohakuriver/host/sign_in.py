@@ -13,6 +13,7 @@ from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.callers import Caller
 from kohakuriver.host.host import Host
 from kohakuriver.host.passwords import check_password
+from kohakuriver.host.providers import ask
 from kohakuriver.host.tokens import end_session, end_sessions, new_login, new_session, owner_of, revoke_token
 from kohakuriver.host.users import ACTIVE, DISABLED, active_user, learn, user_view
 from kohakuriver.host.visitors import visitors
@@ -129,7 +130,7 @@ async def _authenticate(host: Host, name: str, password: str) -> IdentityRow | N
     for provider in visitors(host).providers:
         row = await _identity(host, provider.name, name)
         stored = None if row is None else row.secret
-        found = await provider.authenticate(Credentials(user=name, password=password, stored=stored))
+        found = await ask(provider, Credentials(user=name, password=password, stored=stored))
         if found is not None:
             same = row is not None and row.subject == found.subject
             return row if same else await _identity(host, provider.name, found.subject)
