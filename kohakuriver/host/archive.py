@@ -54,24 +54,23 @@ class Archive:
         streams: Streams,
         blobs: Blobs,
         board: Board,
-        complete: set[str],
     ) -> None:
-        """`complete`: attempts whose exit has just been committed with all of their output."""
+        #: attempts whose exit has just been committed with all of their output, told by whoever committed it
+        self.complete: set[str] = set()
         self._group = group
         self._reader = reader
         self._commits = commits
         self._streams = streams
         self._blobs = blobs
         self._board = board
-        self._complete = complete
         self._rooms: dict[int, asyncio.Semaphore] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
 
     async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
         """Reports were committed: forget the attempts of which all is here, fetch the rest."""
         over = {report.attempt: report.what != "exited" for report in reports if report.what in LAST_WORDS}
-        complete = self._complete & over.keys()
-        self._complete -= complete
+        complete = self.complete & over.keys()
+        self.complete -= complete
         self._forget(member, sorted(complete))
         await self._settle(member, {attempt: never for attempt, never in over.items() if attempt not in complete})
 

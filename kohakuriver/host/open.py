@@ -48,18 +48,10 @@ async def open_host(
     scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
     waits = Waits()
     ledger.followers += [dispatch.follow, scheduler.follow, waits.follow]
-    reports = Reports(ledger, scheduler.refill)
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
-    archive = Archive(
-        group=group,
-        reader=store.reader,
-        commits=commits,
-        streams=streams,
-        blobs=blobs,
-        board=board,
-        complete=reports.complete,
-    )
+    archive = Archive(group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs, board=board)
+    reports = Reports(ledger, scheduler.refill, archive.complete)
     links = Links(
         settings=settings,
         cluster=store.cluster,

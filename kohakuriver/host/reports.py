@@ -53,12 +53,13 @@ Refill = Callable[[Member, Collection[int]], list[tuple[Task, Reserved]]]
 class Reports:
     """Takes what runners report to the ledger."""
 
-    def __init__(self, ledger: Ledger, refill: Refill) -> None:
-        """`refill` says what takes the place of tasks that end."""
+    def __init__(self, ledger: Ledger, refill: Refill, complete: set[str]) -> None:
+        """`refill` says what takes the place of tasks that end; `complete` gets the attempts whose exit was committed
+        with all of their output.
+        """
         self._ledger = ledger
         self._refill = refill
-        #: attempts whose exit was committed with all of their output; whoever lets them go takes them out
-        self.complete: set[str] = set()
+        self._complete = complete
 
     async def take(self, member: Member, epoch: int, reports: Sequence[Report]) -> int:
         """Commits the reports and returns the number up to which they are acknowledged. `epoch` is the life of the
@@ -109,7 +110,7 @@ class Reports:
                 if fold.after is not fold.before:
                     ledger.committed(fold.before, fold.after, reserved[task])
                 if fold.outputs:
-                    self.complete.add(fold.before.attempt)
+                    self._complete.add(fold.before.attempt)
             if placing is not None:
                 placing.then()
 
