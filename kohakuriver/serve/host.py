@@ -61,19 +61,19 @@ async def _lab_up(config: Config, plugins: PluginManager, stop: asyncio.Event) -
 
 @contextlib.asynccontextmanager
 async def _host_role(config: Config, plugins: PluginManager) -> AsyncIterator[tuple[Host, str]]:
-    settings, context = _host_settings(config.host)
-    clock = SystemClock()
-    store = await open_store(config.host.database or config.host.data_dir, now=clock.now())
+    listener = _bind(config.host)
+    store = None
     try:
+        settings, context = _host_settings(config.host)
+        settings = _with_port(settings, config.host, listener.getsockname()[1])
+        clock = SystemClock()
+        store = await open_store(config.host.database or config.host.data_dir, now=clock.now())
         async with in_group() as group:
-            listener = _listen(config.host)
-            port = listener.getsockname()[1]
-            settings = _with_port(settings, config.host, port)
             host = await open_host(settings, store, clock=clock, group=group, plugins=plugins)
             await accounts.open_accounts(host)
             server = make_runner(host)
             await server.setup()
-            await web.SockSite(server, listener, ssl_context=context).start()
+            await web.SockSite(server, listener, ssl_context=context, backlog=1024).start()
             run_host(host)
             try:
                 yield host, settings.public_url
@@ -81,18 +81,19 @@ async def _host_role(config: Config, plugins: PluginManager) -> AsyncIterator[tu
                 close_host(host)
                 await server.cleanup()
     finally:
-        await store.close()
+        if store is not None:
+            await store.close()
+        listener.close()
 
 
-def _listen(config: HostConfig) -> socket.socket:
-    """The listening socket, so that a port in use is said before anything else happens."""
+def _bind(config: HostConfig) -> socket.socket:
+    """The socket, bound and not yet listening, so that a port in use is said before anything else happens."""
     address, port = config.host_bind_ip, config.host_port
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(found[0], found[1], found[2])
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[4])
-        listener.listen(1024)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {address} port {port}: {error.strerror or error}; choose another with --port",
