@@ -117,7 +117,9 @@ class Reports:
         await ledger.commits.write([*statements, *(placing.statements if placing is not None else ())], then)
 
     def _placing(self, member: Member, batch: Batch) -> Placing | None:
-        """What takes the place of the tasks that end in this batch."""
+        """What takes the place of the tasks that end in this batch; nothing where the node refuses work."""
+        if any(fold.after.status is Status.PENDING for fold in batch.folds.values()):
+            return None
         freed = {
             task
             for task, fold in batch.folds.items()

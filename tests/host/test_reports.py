@@ -96,6 +96,13 @@ async def test_an_end_is_committed_also_when_what_would_take_its_place_moved_on(
     assert (await stored(host, first)).status is Status.COMPLETED
 
 
+async def test_a_node_that_refuses_work_gets_nothing_in_its_place(host, ann, node):
+    first, second = await submit(host, ann, cores=4, copies=2)
+    await host.scheduler.tick()
+    await node.tell("refused_for_now", f"{first}.1", reason="full")
+    assert {host.board.get(task).status for task in (first, second)} == {Status.PENDING}
+
+
 @pytest.mark.parametrize("attempt", ["{task}.2", "{task}.0", "1.1", f"{2**63}.1", "../../x", "\0", "", "7." + "9" * 40])
 async def test_a_report_of_another_generation_or_of_no_attempt_is_stored_acknowledged_and_changes_nothing(
     host, ann, node, attempt
