@@ -1,6 +1,6 @@
 """Who somebody is: by token, by cookie, by password, by a one-time secret; and the first admin. No HTTP.
 
-What they may do is `domain.access.authorize`'s. Rows are looked up once and remembered in `visitors.py`.
+What they may do is `domain.access.authorize`'s. Credentials are looked up once and remembered in `visitors.py`.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import os
 import pwd
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from kohakuriver.domain.access import Actor, How, Role, parse_role
@@ -22,12 +23,13 @@ from kohakuriver.hooks.auth import AuthContext
 from kohakuriver.host import credentials
 from kohakuriver.host.callers import ALL, FRESH, LAB, LOGIN, READ, Caller, Remembered
 from kohakuriver.host.host import Host
-from kohakuriver.host.tokens import SHOWN, new_token, owner_of, session_id
-from kohakuriver.host.users import ACTIVE, active_user, ensure_admin, learn
+from kohakuriver.host.tokens import SHOWN, new_token, session_id
+from kohakuriver.host.users import active_user, ensure_admin, learn
 from kohakuriver.host.visitors import visitors
-from kohakuriver.store.columns import micros, moment, moment_or_none
-from kohakuriver.store.models import OnceRow, SessionRow, TokenRow, UserRow
-from kohakuriver.store.write import insert, update
+from kohakuriver.store.accounts import ACTIVE, User, all_users, any_user
+from kohakuriver.store.credentials import Once, end_once, new_once, session_by_id, token_by_id
+from kohakuriver.store.models import SessionRow, TokenRow
+from kohakuriver.store.write import update
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ async def open_accounts(host: Host) -> None:
 
     Raises PluginError when a provider cannot work at all.
     """
-    for row in await host.store.reader.of(UserRow):
-        learn(host, row)
+    for person in await all_users(host.store.reader):
+        learn(host, person)
     if host.plugins is not None:
         for kind in host.plugins.auth_providers().values():
             provider = kind()
@@ -95,7 +97,7 @@ def _used(host: Host, text: str, found: Remembered) -> Caller:
 
 
 async def _write_use(host: Host, caller: Caller) -> None:
-    now = micros(host.clock.now())
+    now = host.clock.now()
     statement = (
         update(SessionRow, where={"id": caller.credential}, set={"seen": now}, expect=None)
         if caller.cookie
@@ -111,59 +113,59 @@ async def _from_token(host: Host, text: str) -> Remembered | None:
     shown = credentials.parse(text, credentials.USER)
     if shown is None:
         return None
-    row = await host.store.reader.of(TokenRow).get_or_none(id=shown.id)
-    if row is None or not shown.matches(row.hash) or row.revoked is not None:
+    token = await token_by_id(host.store.reader, shown.id)
+    if token is None or not shown.matches(token.hash) or token.revoked is not None:
         return None
-    user = await active_user(host, owner_of(row))
+    user = await active_user(host, token.user)
     if user is None:
         return None
-    since = moment(row.created)
-    actor = replace(token_actor(user, json.loads(row.scopes)), via=row.id)
+    since = token.created
+    actor = replace(token_actor(user, token.scopes), via=token.id)
     fresh = actor.how is How.LOCAL or (actor.how is How.SESSION and host.clock.now() - since < FRESH)
     caller = Caller(
         actor=replace(actor, fresh=fresh),
-        credential=row.id,
+        credential=token.id,
         since=None if actor.how is How.LOCAL else since,
-        expires=moment_or_none(row.expires),
+        expires=token.expires,
     )
-    return _remembered(host, caller, row.used)
+    return _remembered(host, caller, token.used)
 
 
 async def _from_cookie(host: Host, text: str) -> Remembered | None:
     if credentials.parse(text, credentials.SESSION) is None:
         return None
-    row = await host.store.reader.of(SessionRow).get_or_none(id=session_id(text))
+    session = await session_by_id(host.store.reader, session_id(text))
     now = host.clock.now()
-    if row is None or row.revoked is not None:
+    if session is None or session.revoked is not None:
         return None
-    if now - moment(row.seen) > timedelta(seconds=host.settings.session_idle):
+    if now - session.seen > timedelta(seconds=host.settings.session_idle):
         return None
-    user = await active_user(host, owner_of(row))
+    user = await active_user(host, session.user)
     if user is None:
         return None
-    since = moment(row.created)
+    since = session.created
     actor = Actor(
         id=user.id,
         name=user.name,
         role=parse_role(user.role),
         how=How.SESSION,
         fresh=now - since < FRESH,
-        via=row.id[:SHOWN],
+        via=session.id[:SHOWN],
     )
-    caller = Caller(actor=actor, credential=row.id, cookie=True, since=since, expires=moment(row.expires))
-    return _remembered(host, caller, row.seen)
+    caller = Caller(actor=actor, credential=session.id, cookie=True, since=since, expires=session.expires)
+    return _remembered(host, caller, session.seen)
 
 
-def _remembered(host: Host, caller: Caller, last_use: int | None) -> Remembered:
+def _remembered(host: Host, caller: Caller, last_use: datetime | None) -> Remembered:
     tick = host.clock.monotonic()
     ago = WRITE_USE_SECONDS
     if last_use is not None:
-        ago = max(0.0, (host.clock.now() - moment(last_use)).total_seconds())
+        ago = max(0.0, (host.clock.now() - last_use).total_seconds())
     return Remembered(caller=caller, written=tick - min(ago, WRITE_USE_SECONDS), used=tick)
 
 
-def token_actor(user: UserRow, words: list[str]) -> Actor:
-    """The actor behind a token row: a login counts as a session, the lab's file as being at the machine."""
+def token_actor(user: User, words: Sequence[str]) -> Actor:
+    """The actor behind a token with these words: a login is as a session, the lab's file as being at the machine."""
     how = How.SESSION if LOGIN in words else How.LOCAL if LAB in words else How.TOKEN
     scopes = None if how is not How.TOKEN or ALL in words else frozenset({Reach.READ} if READ in words else ())
     return Actor(id=user.id, name=user.name, role=parse_role(user.role), how=how, scopes=scopes)
@@ -174,21 +176,19 @@ async def first_secret(host: Host) -> str | None:
 
     Each call ends the secret of the one before, so that only the last start's is good.
     """
-    if await host.store.reader.of(UserRow).exists():
+    if await any_user(host.store.reader):
         return None
     now = host.clock.now()
     secret = credentials.make(credentials.FIRST_ADMIN)
-    unused = {"kind": "admin", "used__isnull": True}
-    row = insert(
-        OnceRow,
+    once = Once(
         id=secret.id,
         kind="admin",
         subject="",
         hash=secret.digest,
-        created=micros(now),
-        expires=micros(now + timedelta(hours=FIRST_HOURS)),
+        created=now,
+        expires=now + timedelta(hours=FIRST_HOURS),
     )
-    await host.store.writer.write([update(OnceRow, where=unused, set={"used": micros(now)}, expect=None), row])
+    await host.store.writer.write([end_once(once.kind, once.subject, now), new_once(once)])
     return str(secret)
 
 
@@ -204,7 +204,7 @@ async def lab_token(host: Host, path: Path, *, url: str) -> str | None:
     older = {"user_id": person.id, "name": LAB_TOKEN, "revoked__isnull": True}
     token, row = new_token(host, person.id, LAB_TOKEN, LAB, None)
     await host.commits.write(
-        [update(TokenRow, where=older, set={"revoked": micros(now)}, expect=None), row],
+        [update(TokenRow, where=older, set={"revoked": now}, expect=None), row],
         lambda: visitors(host).callers.forget(person.id),
     )
     await asyncio.to_thread(_write_private, path, json.dumps({"url": url, "token": str(token)}) + "\n")

@@ -14,9 +14,10 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.once import write_once
 from kohakuriver.host.roster import Member
 from kohakuriver.host.visitors import visitors
-from kohakuriver.store.columns import micros
-from kohakuriver.store.models import NodeRow, OnceRow
-from kohakuriver.store.write import ConstraintFailed, insert, update
+from kohakuriver.store.credentials import Once, end_once, new_once, once_by_id, use_once
+from kohakuriver.store.models import NodeRow
+from kohakuriver.store.nodes import ACTIVE, node_with_credential
+from kohakuriver.store.write import ConstraintFailed, insert
 from kohakuriver.wire import api
 
 KIND = "join"
@@ -33,20 +34,17 @@ async def make_token(host: Host, actor: Actor, request: api.NewNodeToken, *, key
     _refuse_live(host, name)
     now = host.clock.now()
     token, expires = credentials.make(credentials.JOIN), now + timedelta(seconds=request.expires)
-    row = insert(
-        OnceRow,
+    once = Once(
         id=token.id,
         kind=KIND,
         subject=name,
         hash=token.digest,
-        created_by_id=actor.id,
-        created=micros(now),
-        expires=micros(expires),
+        created_by=actor.id,
+        created=now,
+        expires=expires,
     )
-    older = {"kind": KIND, "subject": name, "used__isnull": True}
     event = records.event(host.ids.next(), now, "node_token_made", cause.by(actor), detail={"name": name})
-    ended = update(OnceRow, where=older, set={"used": micros(now)}, expect=None)
-    await write_once(host, actor, key, [ended, row, *records.events([event])])
+    await write_once(host, actor, key, [end_once(KIND, name, now), new_once(once), *records.events([event])])
     return api.NodeToken(name=name, token=str(token), command=_command(host, name, str(token)), expires=expires)
 
 
@@ -58,10 +56,10 @@ async def join(host: Host, request: api.Join, address: str) -> api.Joined:
     attempts, tick = visitors(host).attempts, host.clock.monotonic()
     attempts.check(KIND, address, tick)
     name, shown = request.name.lower(), credentials.parse(request.token.strip(), credentials.JOIN)
-    once = None if shown is None else await host.store.reader.of(OnceRow).get_or_none(id=shown.id)
+    once = None if shown is None else await once_by_id(host.store.reader, shown.id)
     now = host.clock.now()
     good = shown is not None and once is not None and once.kind == KIND and shown.matches(once.hash)
-    if once is None or not good or once.subject != name or once.used is not None or once.expires <= micros(now):
+    if once is None or not good or once.subject != name or once.used is not None or once.expires <= now:
         attempts.failed(KIND, address, tick)
         raise Gone(UNUSED, field="token")
     _refuse_live(host, name)
@@ -70,12 +68,11 @@ async def join(host: Host, request: api.Join, address: str) -> api.Joined:
         NodeRow,
         id=member.id,
         name=name,
-        state="active",
+        state=ACTIVE,
         credential=credential.id,
         credential_hash=credential.digest,
-        created=micros(now),
+        created=now,
     )
-    unused = {"id": once.id, "used__isnull": True, "expires__gt": micros(now)}
     by = cause.Cause(actor=f"node {name}")
     event = records.event(host.ids.next(), now, "node_joined", by, node=member.id, detail={"address": address})
 
@@ -84,8 +81,7 @@ async def join(host: Host, request: api.Join, address: str) -> api.Joined:
         host.changes.publish("node", member.id)
 
     try:
-        used = update(OnceRow, where=unused, set={"used": micros(now)}, expect=1)
-        await host.commits.write([used, node, *records.events([event])], then)
+        await host.commits.write([use_once(once, now), node, *records.events([event])], then)
     except MovedOn:
         raise Gone(UNUSED, field="token") from None
     except ConstraintFailed:
@@ -118,8 +114,8 @@ async def _look_up(host: Host, text: str | None) -> int | None:
     shown = credentials.parse(text or "", credentials.NODE)
     if shown is None:
         return None
-    row = await host.store.reader.of(NodeRow).get_or_none(credential=shown.id)
-    return row.id if row is not None and shown.matches(row.credential_hash) else None
+    node = await node_with_credential(host.store.reader, shown.id)
+    return node.id if node is not None and shown.matches(node.credential_hash) else None
 
 
 def _refuse_live(host: Host, name: str) -> None:

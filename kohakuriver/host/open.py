@@ -2,8 +2,6 @@
 
 import asyncio
 
-import msgspec
-
 from kohakuriver.hooks.manager import PluginManager
 from kohakuriver.host.archive import Archive
 from kohakuriver.host.blobs import Blobs
@@ -27,11 +25,11 @@ from kohakuriver.host.streams import Streams
 from kohakuriver.host.threads import Threads
 from kohakuriver.host.waiting import Ends
 from kohakuriver.host.waits import Waits
-from kohakuriver.store.columns import moment
-from kohakuriver.store.models import NodeRow, UserRow
+from kohakuriver.store.accounts import all_users
+from kohakuriver.store.nodes import EnrolledNode, all_nodes
 from kohakuriver.store.open import Store
 from kohakuriver.store.tasks import highest_id, open_tasks, reservations
-from kohakuriver.wire.link import BackendInfo, Dial, WireCell
+from kohakuriver.wire.link import Dial
 
 
 async def open_host(
@@ -132,35 +130,32 @@ async def _fill(board: Board, store: Store) -> None:
 
 
 async def _owners(store: Store) -> Owners:
-    rows = await store.reader.of(UserRow).values("id", "name", "most_open")
-    return Owners({row["id"]: Person(name=row["name"], most_open=row["most_open"]) for row in rows})
+    users = await all_users(store.reader)
+    return Owners({user.id: Person(name=user.name, most_open=user.most_open) for user in users})
 
 
 async def _roster(store: Store) -> Roster:
-    return Roster([member_of(row) for row in await store.reader.of(NodeRow)])
+    return Roster([_member(node) for node in await all_nodes(store.reader)])
 
 
-def member_of(row: NodeRow) -> Member:
-    """A node as its row says; nothing of it is live yet."""
+def _member(node: EnrolledNode) -> Member:
+    """A node as recorded; nothing of it is live yet."""
     member = Member(
-        id=row.id,
-        name=row.name,
-        revoked=row.state != "active",
-        draining=row.draining,
-        drain_reason=row.drain_reason,
-        quarantine=row.quarantine,
-        labels=msgspec.json.decode(row.labels, type=dict[str, str]),
-        epoch=row.epoch,
-        boot=row.boot,
-        version=row.version,
-        acknowledged=row.acknowledged,
-        allocation=row.allocation,
-        created=moment(row.created),
+        id=node.id,
+        name=node.name,
+        revoked=node.revoked,
+        draining=node.draining,
+        drain_reason=node.drain_reason,
+        quarantine=node.quarantine,
+        labels=node.labels,
+        epoch=node.epoch,
+        boot=node.boot,
+        version=node.version,
+        acknowledged=node.acknowledged,
+        allocation=node.allocation,
+        created=node.created,
     )
-    member.learn(
-        msgspec.json.decode(row.cells, type=list[WireCell]),
-        msgspec.json.decode(row.backends, type=list[BackendInfo]),
-    )
+    member.learn(node.cells, node.backends)
     return member
 
 

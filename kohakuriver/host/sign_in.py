@@ -3,7 +3,7 @@
 Every attempt is counted before anything costly happens; an unknown name costs and answers as a wrong password.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kohakuriver.domain.access import Action, How, Role, authorize
 from kohakuriver.domain.ids import check_user_name
@@ -14,11 +14,12 @@ from kohakuriver.host.callers import Caller
 from kohakuriver.host.host import Host
 from kohakuriver.host.passwords import check_password
 from kohakuriver.host.providers import ask
-from kohakuriver.host.tokens import end_session, end_sessions, new_login, new_session, owner_of, revoke_token
-from kohakuriver.host.users import ACTIVE, DISABLED, active_user, learn, user_view
+from kohakuriver.host.tokens import end_session, new_login, new_session, revoke_token
+from kohakuriver.host.users import SETUP, active_user, learn, user_view
 from kohakuriver.host.visitors import visitors
-from kohakuriver.store.columns import micros
-from kohakuriver.store.models import IdentityRow, OnceRow, UserRow
+from kohakuriver.store.accounts import ACTIVE, DISABLED, Identity, User, find_identity, new_user, user_by_id
+from kohakuriver.store.credentials import Once, end_sessions, once_by_id, use_once
+from kohakuriver.store.models import IdentityRow, UserRow
 from kohakuriver.store.write import ConstraintFailed, Statement, insert, update
 from kohakuriver.wire import people
 
@@ -46,7 +47,7 @@ async def login(host: Host, request: people.Login, where: From) -> Entered:
     name, attempts = request.user.lower(), visitors(host).attempts
     attempts.check(name, where.address, host.clock.monotonic())
     identity = await _authenticate(host, name, request.password)
-    user = None if identity is None else await active_user(host, owner_of(identity))
+    user = None if identity is None else await active_user(host, identity.user)
     if identity is None or user is None:
         attempts.failed(name, where.address, host.clock.monotonic())
         raise NotSignedIn(WRONG)
@@ -69,7 +70,7 @@ async def change_password(host: Host, caller: Caller, request: people.ChangePass
     check_password(request.new, actor.name, field="new")
     attempts.check(actor.name, where.address, host.clock.monotonic())
     identity = await _authenticate(host, actor.name, request.old)
-    if identity is None or owner_of(identity) != actor.id:
+    if identity is None or identity.user != actor.id:
         attempts.failed(actor.name, where.address, host.clock.monotonic())
         raise Invalid("the old password is wrong", field="old")
     provider, keeper = visitors(host).keeper()
@@ -79,7 +80,7 @@ async def change_password(host: Host, caller: Caller, request: people.ChangePass
     event = records.event(host.ids.next(), now, "password_changed", cause.by(actor), user=actor.id)
     statements = [
         update(IdentityRow, where={"id": identity.id, "secret": identity.secret}, set={"secret": kept}, expect=1),
-        end_sessions(actor.id, micros(now), but=caller.credential),
+        end_sessions(actor.id, now, but=caller.credential),
         *records.events([event]),
     ]
     await host.commits.write(statements, lambda: visitors(host).callers.forget(actor.id, but=caller.credential))
@@ -100,16 +101,15 @@ async def setup(host: Host, request: people.Setup, where: From) -> Entered:
     check_password(request.password, user.name)
     provider, keeper = visitors(host).keeper()
     kept, now = await keeper.keep(request.password), host.clock.now()
-    used = {"id": once.id, "used__isnull": True, "expires__gt": micros(now)}
     event = records.event(
         host.ids.next(), now, "user_set_up", cause.Cause(actor=user.name, user=user.id), user=user.id,
         detail={"name": user.name, "address": where.address},
     )  # fmt: skip
     statements = [
-        update(OnceRow, where=used, set={"used": micros(now)}, expect=1),
+        use_once(once, now),
         *statements,
         await _keep(host, user, provider, kept),
-        end_sessions(user.id, micros(now)),
+        end_sessions(user.id, now),
         *records.events([event]),
     ]
 
@@ -125,23 +125,19 @@ async def setup(host: Host, request: people.Setup, where: From) -> Entered:
     return await _enter(host, user, request.token, where, [])
 
 
-async def _authenticate(host: Host, name: str, password: str) -> IdentityRow | None:
+async def _authenticate(host: Host, name: str, password: str) -> Identity | None:
     """Asks the providers in turn. An identity that nobody here has is nobody."""
     for provider in visitors(host).providers:
-        row = await _identity(host, provider.name, name)
-        stored = None if row is None else row.secret
+        known = await find_identity(host.store.reader, provider.name, name)
+        stored = None if known is None else known.secret
         found = await ask(provider, Credentials(user=name, password=password, stored=stored))
         if found is not None:
-            same = row is not None and row.subject == found.subject
-            return row if same else await _identity(host, provider.name, found.subject)
+            same = known is not None and known.subject == found.subject
+            return known if same else await find_identity(host.store.reader, provider.name, found.subject)
     return None
 
 
-async def _identity(host: Host, provider: str, subject: str) -> IdentityRow | None:
-    return await host.store.reader.of(IdentityRow).get_or_none(provider=provider, subject=subject)
-
-
-async def _renewed(host: Host, identity: IdentityRow, password: str) -> list[Statement]:
+async def _renewed(host: Host, identity: Identity, password: str) -> list[Statement]:
     """A better hash where the provider would make one today."""
     for provider in visitors(host).providers:
         if provider.name == identity.provider and isinstance(provider, CanKeepPasswords):
@@ -153,9 +149,7 @@ async def _renewed(host: Host, identity: IdentityRow, password: str) -> list[Sta
     return []
 
 
-async def _enter(
-    host: Host, user: UserRow, token_name: str | None, where: From, statements: list[Statement]
-) -> Entered:
+async def _enter(host: Host, user: User, token_name: str | None, where: From, statements: list[Statement]) -> Entered:
     """Signs the user in: a token for a program that names one, else a session."""
     detail = {"address": where.address, "as": "token" if token_name else "session"}
     by = cause.Cause(actor=user.name, user=user.id)
@@ -169,40 +163,37 @@ async def _enter(
     return Entered(answer=people.SignedIn(user=user_view(user), token=str(token)))
 
 
-async def _once(host: Host, text: str) -> OnceRow | None:
-    for kind, word in ((credentials.INVITATION, "setup"), (credentials.FIRST_ADMIN, "admin")):
+async def _once(host: Host, text: str) -> Once | None:
+    for kind, word in ((credentials.INVITATION, SETUP), (credentials.FIRST_ADMIN, "admin")):
         shown = credentials.parse(text.strip(), kind)
         if shown is None:
             continue
-        row = await host.store.reader.of(OnceRow).get_or_none(id=shown.id)
-        now = micros(host.clock.now())
-        good = row is not None and row.kind == word and shown.matches(row.hash) and row.used is None
-        return row if row is not None and good and row.expires > now else None
+        once = await once_by_id(host.store.reader, shown.id)
+        good = once is not None and once.kind == word and shown.matches(once.hash) and once.used is None
+        return once if once is not None and good and once.expires > host.clock.now() else None
     return None
 
 
-async def _first(host: Host, request: people.Setup) -> tuple[UserRow, list[Statement]]:
+async def _first(host: Host, request: people.Setup) -> tuple[User, list[Statement]]:
     if request.user is None:
         raise Invalid("name the first admin", field="user")
     name = check_user_name(request.user.lower(), field="user")
-    values = {"id": host.ids.next(), "name": name, "role": Role.ADMIN.word, "state": ACTIVE}
-    now = micros(host.clock.now())
-    return UserRow(**values, display="", created=now), [insert(UserRow, **values, created=now)]
+    user = User(id=host.ids.next(), name=name, role=Role.ADMIN.word, state=ACTIVE, created=host.clock.now())
+    return user, [new_user(user)]
 
 
-async def _invited(host: Host, once: OnceRow) -> tuple[UserRow, list[Statement]]:
-    user = await host.store.reader.of(UserRow).get(id=int(once.subject))
-    if user.state == DISABLED:
+async def _invited(host: Host, once: Once) -> tuple[User, list[Statement]]:
+    user = await user_by_id(host.store.reader, int(once.subject))
+    if user is None or user.state == DISABLED:
         raise Gone("this account is disabled; ask an admin", field="secret")
     statement = update(UserRow, where={"id": user.id, "state": user.state}, set={"state": ACTIVE}, expect=1)
-    user.state = ACTIVE
-    return user, [statement]
+    return replace(user, state=ACTIVE), [statement]
 
 
-async def _keep(host: Host, user: UserRow, provider: str, kept: str) -> Statement:
-    row = await _identity(host, provider, user.name)
-    if row is None:
+async def _keep(host: Host, user: User, provider: str, kept: str) -> Statement:
+    known = await find_identity(host.store.reader, provider, user.name)
+    if known is None:
         return insert(
             IdentityRow, id=host.ids.next(), user_id=user.id, provider=provider, subject=user.name, secret=kept
         )
-    return update(IdentityRow, where={"id": row.id, "user_id": user.id}, set={"secret": kept}, expect=1)
+    return update(IdentityRow, where={"id": known.id, "user_id": user.id}, set={"secret": kept}, expect=1)

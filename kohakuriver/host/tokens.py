@@ -10,8 +10,8 @@ from kohakuriver.host.callers import ALL, LOGIN, READ, Caller
 from kohakuriver.host.host import Host
 from kohakuriver.host.once import write_once
 from kohakuriver.host.visitors import visitors
-from kohakuriver.store.columns import micros, moment, moment_or_none
-from kohakuriver.store.models import IdentityRow, SessionRow, TokenRow
+from kohakuriver.store.credentials import Token, session_ids, sessions_of, token_by_id, tokens_of
+from kohakuriver.store.models import SessionRow, TokenRow
 from kohakuriver.store.write import Statement, insert, update
 from kohakuriver.wire import api, people
 
@@ -34,8 +34,8 @@ def new_token(
         name=name[:64],
         hash=token.digest,
         scopes=json.dumps([word]),
-        created=micros(host.clock.now()),
-        expires=None if expires is None else micros(expires),
+        created=host.clock.now(),
+        expires=expires,
     )
     return token, row
 
@@ -55,9 +55,9 @@ def new_session(host: Host, user: int, client: str) -> tuple[str, Statement]:
         SessionRow,
         id=session_id(text),
         user_id=user,
-        created=micros(now),
-        seen=micros(now),
-        expires=micros(now + timedelta(seconds=most)),
+        created=now,
+        seen=now,
+        expires=now + timedelta(seconds=most),
         client=client[:200],
     )
     return text, row
@@ -68,36 +68,12 @@ def session_id(text: str) -> str:
     return credentials.fingerprint(text).hex()
 
 
-def owner_of(row: TokenRow | SessionRow | IdentityRow) -> int:
-    """The id of the row's user, without a query for the user."""
-    owner: int = row.user_id  # type: ignore[union-attr]  # tortoise makes it of the foreign key
-    return owner
-
-
-def end_sessions(user: int, now: int, *, but: str | None = None) -> Statement:
-    """Ends the user's sessions, except one."""
-    where: dict[str, object] = {"user_id": user, "revoked__isnull": True}
-    if but is not None:
-        where["id__ne"] = but
-    return update(SessionRow, where=where, set={"revoked": now}, expect=None)
-
-
-def end_tokens(user: int, now: int) -> Statement:
-    """Ends the user's tokens."""
-    return update(TokenRow, where={"user_id": user, "revoked__isnull": True}, set={"revoked": now}, expect=None)
-
-
 async def list_tokens(host: Host, actor: Actor) -> api.Page[people.TokenView]:
     """The actor's own tokens that still count, newest first."""
     authorize(actor, Action.SELF)
-    now = micros(host.clock.now())
-    rows = await (
-        host.store.reader.of(TokenRow)
-        .filter(user_id=actor.id, revoked__isnull=True)
-        .order_by("-created")
-        .limit(MOST_SHOWN)
-    )
-    return api.Page(items=[_token_view(row) for row in rows if row.expires is None or row.expires > now])
+    now = host.clock.now()
+    tokens = await tokens_of(host.store.reader, actor.id, limit=MOST_SHOWN)
+    return api.Page(items=[_token_view(token) for token in tokens if token.expires is None or token.expires > now])
 
 
 async def create_token(
@@ -125,19 +101,19 @@ async def create_token(
 async def revoke_token(host: Host, actor: Actor, id: str) -> None:
     """Ends a token at once; an admin may end anybody's. A second call is as good as the first. Raises NotFound."""
     shaped = len(id) == credentials.ID_LENGTH
-    row = await host.store.reader.of(TokenRow).get_or_none(id=id) if shaped else None
-    if row is None:
+    token = await token_by_id(host.store.reader, id) if shaped else None
+    if token is None:
         raise _no_token(id)
     try:
-        authorize(actor, Action.TOKEN_REVOKE, Owned(owner=owner_of(row)))
+        authorize(actor, Action.TOKEN_REVOKE, Owned(owner=token.user))
     except NotFound:
         raise _no_token(id) from None
-    if row.revoked is not None:
+    if token.revoked is not None:
         return
-    now = micros(host.clock.now())
-    ended = update(TokenRow, where={"id": id, "revoked__isnull": True}, set={"revoked": now}, expect=None)
-    event = _event(host, actor, "token_revoked", {"token": id, "name": row.name}, user=owner_of(row))
-    await host.commits.write([ended, *event], lambda: visitors(host).callers.forget(owner_of(row), id))
+    revoked = {"revoked": host.clock.now()}
+    ended = update(TokenRow, where={"id": id, "revoked__isnull": True}, set=revoked, expect=None)
+    event = _event(host, actor, "token_revoked", {"token": id, "name": token.name}, user=token.user)
+    await host.commits.write([ended, *event], lambda: visitors(host).callers.forget(token.user, id))
 
 
 def _no_token(id: str) -> NotFound:
@@ -148,24 +124,19 @@ async def list_sessions(host: Host, caller: Caller) -> api.Page[people.SessionVi
     """The caller's own sessions, newest first."""
     authorize(caller.actor, Action.SELF)
     now = host.clock.now()
-    rows = await (
-        host.store.reader.of(SessionRow)
-        .filter(user_id=caller.actor.id, revoked__isnull=True, expires__gt=micros(now))
-        .order_by("-created")
-        .limit(MOST_SHOWN)
-    )
+    sessions = await sessions_of(host.store.reader, caller.actor.id, now=now, limit=MOST_SHOWN)
     idle = timedelta(seconds=host.settings.session_idle)
     views = [
         people.SessionView(
-            id=row.id[:SHOWN],
-            created=moment(row.created),
-            seen=moment(row.seen),
-            expires=moment(row.expires),
-            client=row.client,
-            current=row.id == caller.credential,
+            id=session.id[:SHOWN],
+            created=session.created,
+            seen=session.seen,
+            expires=session.expires,
+            client=session.client,
+            current=session.id == caller.credential,
         )
-        for row in rows
-        if now - moment(row.seen) <= idle
+        for session in sessions
+        if now - session.seen <= idle
     ]
     return api.Page(items=views)
 
@@ -173,29 +144,28 @@ async def list_sessions(host: Host, caller: Caller) -> api.Page[people.SessionVi
 async def revoke_session(host: Host, actor: Actor, id: str) -> None:
     """Ends one of the actor's own sessions at once, by the id that `list_sessions` shows. Raises NotFound."""
     authorize(actor, Action.SELF)
-    rows = await host.store.reader.of(SessionRow).filter(user_id=actor.id, revoked__isnull=True)
-    found = [row for row in rows if row.id[:SHOWN] == id]
+    found = [session for session in await session_ids(host.store.reader, actor.id) if session[:SHOWN] == id]
     if len(found) != 1:
         raise NotFound(f"you have no session {id!r}", field="session", value=id)
-    await end_session(host, actor, found[0].id)
+    await end_session(host, actor, found[0])
 
 
 async def end_session(host: Host, actor: Actor, id: str) -> None:
     """Ends a session by its full id."""
-    now = micros(host.clock.now())
-    ended = update(SessionRow, where={"id": id, "user_id": actor.id}, set={"revoked": now}, expect=None)
+    revoked = {"revoked": host.clock.now()}
+    ended = update(SessionRow, where={"id": id, "user_id": actor.id}, set=revoked, expect=None)
     event = _event(host, actor, "session_ended", {"session": id[:SHOWN]})
     await host.commits.write([ended, *event], lambda: visitors(host).callers.forget(actor.id, id))
 
 
-def _token_view(row: TokenRow) -> people.TokenView:
+def _token_view(token: Token) -> people.TokenView:
     return people.TokenView(
-        id=row.id,
-        name=row.name,
-        scope=json.loads(row.scopes)[0],
-        created=moment(row.created),
-        expires=moment_or_none(row.expires),
-        used=moment_or_none(row.used),
+        id=token.id,
+        name=token.name,
+        scope=token.scopes[0],
+        created=token.created,
+        expires=token.expires,
+        used=token.used,
     )
 
 

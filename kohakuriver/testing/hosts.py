@@ -17,11 +17,9 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.open import close_host, open_host, run_host
 from kohakuriver.host.settings import HostSettings
 from kohakuriver.host.tokens import new_token
-from kohakuriver.host.users import ACTIVE, learn
-from kohakuriver.store.columns import micros
-from kohakuriver.store.models import UserRow
+from kohakuriver.host.users import learn
+from kohakuriver.store.accounts import ACTIVE, User, new_user
 from kohakuriver.store.open import FILE, open_store
-from kohakuriver.store.write import insert
 from kohakuriver.web.app import make_runner
 from kohakuriver.web.gate import Bounds
 
@@ -89,13 +87,10 @@ async def served(host: Host, bounds: Bounds | None = None) -> AsyncIterator[str]
 
 async def add_account(host: Host, name: str, role: Role = Role.USER) -> Actor:
     """An active account; its actor, as signed in by password a moment ago."""
-    row = UserRow(
-        id=host.ids.next(), name=name, role=role.word, state=ACTIVE, display="", created=micros(host.clock.now())
-    )
-    values = {"id": row.id, "name": name, "role": row.role, "state": row.state, "created": row.created}
-    await host.store.writer.write([insert(UserRow, **values)])
-    learn(host, row)
-    return Actor(id=row.id, name=name, role=role, how=How.SESSION, fresh=True)
+    user = User(id=host.ids.next(), name=name, role=role.word, state=ACTIVE, created=host.clock.now())
+    await host.store.writer.write([new_user(user)])
+    learn(host, user)
+    return Actor(id=user.id, name=name, role=role, how=How.SESSION, fresh=True)
 
 
 async def token_of(host: Host, actor: Actor, *, word: str = LOGIN) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from kohakuriver.host.host import Host
-from kohakuriver.host.open import member_of
 from kohakuriver.host.roster import Member
 from kohakuriver.host.streams import Connection, Ticket
-from kohakuriver.store.columns import micros
 from kohakuriver.store.models import NodeRow
+from kohakuriver.store.nodes import ACTIVE
 from kohakuriver.store.write import insert
 from kohakuriver.wire import codec, link
 
@@ -187,18 +186,15 @@ async def answer(peer: Peer, connection: Connection, *, count: int = 1) -> tuple
 
 async def add_node(host: Host, name: str = "node1", **more: Any) -> Peer:
     """An enrolled node, not connected."""
-    node = host.ids.next()
+    member = Member(id=host.ids.next(), name=name, created=host.clock.now())
     values = {
-        "id": node,
+        "id": member.id,
         "name": name,
-        "state": "active",
-        "credential": f"c{node % 10**8}",
+        "state": ACTIVE,
+        "credential": f"c{member.id % 10**8}",
         "credential_hash": "",
-        "created": micros(host.clock.now()),
+        "created": member.created,
     }
     await host.store.writer.write([insert(NodeRow, **values)])
-    row = await host.store.reader.of(NodeRow).get(id=node)
-    host.roster.add(member_of(row))
-    member = host.roster.get(node)
-    assert member is not None
+    host.roster.add(member)
     return Peer(host, member, **more)

@@ -43,6 +43,66 @@ def test_the_store_has_one_way_to_write(trees: Trees) -> None:
     assert found == []
 
 
+#: what a statement is made with; the first argument is the table's model
+STATEMENTS = {"insert", "insert_many", "insert_if", "update", "delete", "lock", "AtMost"}
+
+
+def _models(tree: ast.AST) -> set[str]:
+    """The models that a module imports."""
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "kohakuriver.store.models"
+        for alias in node.names
+    }
+
+
+def _named_tables(tree: ast.AST) -> set[int]:
+    """Which nodes are the table of a statement."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in STATEMENTS]
+    tables = [call.args[0] for call in calls if call.args]
+    return {
+        id(node) for node in tables + [word.value for call in calls for word in call.keywords if word.arg == "model"]
+    }
+
+
+def rows_outside(trees: Trees) -> list[str]:
+    """Where a model is more than the table of a statement, or is queried."""
+    found = []
+    for name, tree in trees.items():
+        if name.parts[:2] == ("kohakuriver", "store"):
+            continue
+        models, tables = _models(tree), _named_tables(tree)
+        found += [
+            f"{name}:{node.lineno}"
+            for node in ast.walk(tree)
+            if (isinstance(node, ast.Name) and node.id in models and id(node) not in tables)
+            or (isinstance(node, ast.Attribute) and node.attr == "of" and ast.unparse(node.value).endswith("reader"))
+        ]
+    return found
+
+
+def test_rows_do_not_leave_the_store(trees: Trees) -> None:
+    """Elsewhere a model names the table of a statement and nothing else; what is read comes as a value of the store's."""
+    assert rows_outside(trees) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "await store.reader.of(UserRow).get(id=1)",
+        "row = UserRow(id=1)",
+        "def find(user: UserRow) -> None: ...",
+        "of = self._reader.of",
+        "update(NodeRow, where={}, set={'owner': UserRow})",
+    ],
+)
+def test_a_row_outside_the_store_is_noticed(line: str) -> None:
+    tree = ast.parse(f"from kohakuriver.store.models import NodeRow, UserRow\n{line}")
+    assert set(rows_outside({Path("kohakuriver/host/users.py"): tree})) == {"kohakuriver/host/users.py:2"}
+    assert rows_outside({Path("kohakuriver/store/accounts.py"): tree}) == []
+
+
 def test_programs_are_started_by_one_module(trees: Trees) -> None:
     doors = {Path("kohakuriver/net/process.py")}
     starters = ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "subprocess.run", "subprocess.Popen",
