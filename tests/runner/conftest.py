@@ -333,6 +333,12 @@ class Lab:
             while attempt in self.entries:
                 await asyncio.sleep(0.005)
 
+    async def acknowledged(self):
+        """Waits until no report is left to be told."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.runner.journal.outbox):
+                await asyncio.sleep(0.005)
+
 
 @pytest.fixture
 async def peer():

@@ -67,6 +67,7 @@ async def test_reports_survive_the_runner_and_are_dropped_once_acknowledged(lab,
     await lab.start()
     await peer.report("7.1", "exited")
     await lab.gone("7.1")
+    await lab.acknowledged()
     assert await lab.runner.journal._database.read("SELECT count(*) FROM outbox") == [(0,)]
 
 
