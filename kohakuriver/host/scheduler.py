@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from kohakuriver.domain.nodes import Snapshot
+from kohakuriver.domain.nodes import Node, Snapshot
 from kohakuriver.domain.placement import Placement, Plan, plan
-from kohakuriver.domain.resources import Reserved
+from kohakuriver.domain.resources import Reserved, total
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
 from kohakuriver.host.board import Board, queued
@@ -125,9 +125,10 @@ class Scheduler:
         """All nodes as placement sees them now."""
         now = self._clock.monotonic()
         members = self._roster.live()
+        reserved = {member.id: tuple(self._board.reserved(member.id).values()) for member in members}
         return Snapshot(
-            nodes=tuple(member.snapshot(now) for member in members),
-            reserved={member.id: tuple(self._board.reserved(member.id).values()) for member in members},
+            nodes=tuple(_as_held(member.snapshot(now), reserved[member.id]) for member in members),
+            reserved=reserved,
         )
 
     def full(self) -> Plan:
@@ -143,3 +144,10 @@ class Scheduler:
     def reasons(self) -> Counter[str]:
         """How many tasks wait for which reason."""
         return Counter(reason.code for reason in self.full().reasons.values())
+
+
+def _as_held(node: Node, reserved: Sequence[Reserved]) -> Node:
+    """The node; one that holds more than it has, for something lost came back, takes no new work (contracts.md §6)."""
+    if not node.known or node.inventory.amount.fits(total(held.amount for held in reserved)):
+        return node
+    return replace(node, full=True, full_reason="it holds more than it has")

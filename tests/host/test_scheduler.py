@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kohakuriver.domain.events import Placed
+from kohakuriver.domain.events import NeverStarted, Placed, Started
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.tasks import Status
 from kohakuriver.errors import MovedOn, StorageFull, StoreError
@@ -199,3 +199,16 @@ async def test_the_loop_wakes_by_itself(host, ann, node):
         assert told.attempt == f"{task}.1"
     finally:
         running_.cancel()
+
+
+async def test_a_node_that_holds_more_than_it_has_takes_no_new_work(host, ann, boss, node):
+    lost = (await running(host, ann, node, memory=6 * GIB)).id
+    await control.declare_lost(host, boss, str(lost), "its node burnt")
+    other = (await placed(host, ann, memory=6 * GIB)).id
+    await host.ledger.record(lost, Started(), cause.node("node1"))
+    (small,) = await submit(host, ann, cores=1)
+    assert await host.scheduler.tick() == 0
+    assert "it holds more than it has" in (await why(host, ann, small)).text
+    await control.kill(host, ann, str(other))
+    await host.ledger.record(other, NeverStarted(), cause.node("node1"))
+    assert await host.scheduler.tick() == 1
