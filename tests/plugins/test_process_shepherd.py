@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from kohakuriver_process.shepherd.frames import pack
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.values import Handle
@@ -18,6 +20,22 @@ from kohakuriver.testing.contracts.backend import collect, until_up
 from .process_kit import MODES, PYTHON, begin, end, finish, marked, shepherd_of
 
 # The runner dies, the shepherd lives
+
+
+async def test_a_runner_that_goes_before_it_is_answered_takes_nobody_with_it(opened) -> None:
+    """What is sent to a socket that nobody holds any more raises SIGPIPE, which would end the shepherd (send(2))."""
+    kit, backend = await opened()
+    handle, run = await begin(backend, kit.job(("sh", "-c", "while :; do sleep 0.1; done")))
+    folder = os.open(kit.state, os.O_PATH)
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX) as impatient:
+            impatient.connect(f"/proc/self/fd/{folder}/shepherd.sock")
+            impatient.sendall(pack({"id": 1, "op": "list"}) * 50)
+    os.close(folder)
+    seen = await backend.see(handle)
+    assert (seen.phase, seen.note) == ("running", "")
+    await backend.stop(handle, run, 0)
+    assert (await backend.wait(handle, run)).signal == signal.SIGKILL
 
 
 async def test_a_runner_killed_in_mid_run_loses_neither_output_nor_exit_code(opened, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Peer:
 
     def _flush(self) -> None:
         try:
-            sent = self._sock.send(self._out)
+            sent = self._sock.send(self._out, socket.MSG_NOSIGNAL)  # a runner that is gone is no reason to die of
         except BlockingIOError:
             sent = 0
         except OSError:
