@@ -28,6 +28,8 @@ BEYOND = 1 << 62
 NOT_STARTED = frozenset({Status.PENDING_APPROVAL, Status.PENDING, Status.ASSIGNED, Status.STARTING})
 #: seconds between looks at a task whose node does not answer, or has nothing yet, while its output is followed
 AGAIN = 2.0
+#: how a stream from a node fails when it was never opened or broke off
+BROKEN = (Unreachable, ConnectionError, EOFError)
 
 Chunk = tuple[int, bytes]
 
@@ -120,27 +122,41 @@ class Source:
 
     async def size(self) -> int:
         """Bytes written so far. Raises Unreachable."""
-        stored = await load_output(self.host.store.reader, self.attempt, self.stream)
+        stored = await self._archived()
         if stored is not None:
             return stored.size
         node = await self._place(await self.host.ledger.find(self.task))
         if node is None:
             return 0
-        async with self._open(node, BEYOND, follow=False) as connection:
-            offset, _ = await _frame(connection)
-            return offset
+        try:
+            async with self._open(node, BEYOND, follow=False) as connection:
+                offset, _ = await _frame(connection)
+                return offset
+        except BROKEN:
+            stored = await self._archived()
+            if stored is None:
+                raise
+            return stored.size
 
     async def read(self, offset: int) -> AsyncGenerator[Chunk]:
-        """What there is from the offset on."""
-        stored = await load_output(self.host.store.reader, self.attempt, self.stream)
-        if stored is not None:
-            async for chunk in self._stored(stored, offset):
-                yield chunk
-            return
-        node = await self._place(await self.host.ledger.find(self.task))
-        if node is not None:
-            async for chunk in self._live(node, offset, follow=False):
-                yield chunk
+        """What there is from the offset on. A node that lets go of it in between leaves the archive to read on from."""
+        stored = await self._archived()
+        if stored is None:
+            node = await self._place(await self.host.ledger.find(self.task))
+            if node is None:
+                return
+            try:
+                async for at, data in self._live(node, offset, follow=False):
+                    yield at, data
+                    offset = at + len(data)
+            except BROKEN:
+                stored = await self._archived()
+                if stored is None:
+                    raise
+            else:
+                return
+        async for chunk in self._stored(stored, offset):
+            yield chunk
 
     async def follow(self, offset: int) -> AsyncGenerator[Chunk]:
         """What there is and what comes, until the attempt is over. A node that goes away is waited for."""
@@ -149,7 +165,7 @@ class Source:
                 task = await self.host.ledger.find(self.task)
                 if not self.generation and (task.final or task.status not in NOT_STARTED):
                     self.generation = task.generation
-                stored = await load_output(self.host.store.reader, self.attempt, self.stream)
+                stored = await self._archived()
                 if stored is not None:
                     async for chunk in self._stored(stored, offset):
                         yield chunk
@@ -166,7 +182,7 @@ class Source:
                             offset = at + len(data)
                         # it ends there when the run has ended
                         return
-                except (Unreachable, ConnectionError, EOFError):
+                except BROKEN:
                     log.debug("a followed stream broke", extra={"action": "output", "attempt": self.attempt})
                 if not await self._news(changes):
                     return
@@ -181,6 +197,9 @@ class Source:
         except TimeoutError:
             return True
         return False
+
+    async def _archived(self) -> StoredOutput | None:
+        return await load_output(self.host.store.reader, self.attempt, self.stream)
 
     def _past(self, task: Task) -> bool:
         return task.generation != self.generation

@@ -32,7 +32,10 @@ class Readable(Protocol):
     def ended(self) -> bool: ...
 
     async def read(self, offset: int, most: int) -> tuple[int, bytes]:
-        """The first kept bytes at or after the offset; empty when there are none now."""
+        """The first kept bytes at or after the offset; empty when there are none now.
+
+        Raises FileNotFoundError when they were removed meanwhile, as the attempt was forgotten.
+        """
 
     async def more(self, offset: int) -> None:
         """Returns when there are bytes behind the offset, or the stream has ended."""
@@ -198,6 +201,8 @@ class EndedStream:
             skip = offset if offset < sealed.head else sealed.head + offset - tail_at
             return offset, sealed.data[skip : skip + most]
         at, data = await self._in_thread(self.segments.read, offset, most)
+        if at != offset or not data:
+            raise FileNotFoundError(f"the output of {self.segments.directory.name} was removed while it was read")
         return at, data
 
     async def more(self, offset: int) -> None:

@@ -57,7 +57,10 @@ class Segments:
         self._prune()
 
     def read(self, offset: int, most: int) -> tuple[int, bytes]:
-        """The first kept bytes at or after the offset, and where they lie; empty when there are none."""
+        """The first kept bytes at or after the offset, and where they lie; empty when there are none.
+
+        Raises FileNotFoundError when they were removed meanwhile: that is no end of the output.
+        """
         for start, length in self.parts:
             if offset < start + length:
                 at = max(offset, start)
@@ -110,10 +113,7 @@ class Segments:
             os.close(descriptor)
 
     def _get(self, start: int, at: int, most: int) -> bytes:
-        try:
-            descriptor = os.open(self._path(start), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:  # forgotten meanwhile
-            return b""
+        descriptor = os.open(self._path(start), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             return os.pread(descriptor, most, at)
         finally:

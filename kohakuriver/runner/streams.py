@@ -75,6 +75,8 @@ async def _pieces(desk: Desk, dial: Dial) -> AsyncIterator[bytes]:
 
 async def _ended(desk: Desk, attempt: str, stream: str) -> EndedStream:
     final: Report | None = await desk.journal.final(attempt)
+    if final is None:
+        raise NotFound(f"attempt {attempt} is not held here any more")
     sealed: Sealed | None = getattr(final, stream, None)
     return await desk.output.ended(attempt, stream, sealed or Sealed())
 

@@ -155,6 +155,31 @@ async def test_a_stream_that_ends_in_mid_frame_is_an_error_and_no_end(host, ann,
         await reading
 
 
+@pytest.mark.parametrize(
+    ("fields", "frames", "expected"),
+    [
+        ({}, b"", (0, 0, OUT)),
+        ({}, frame(0, OUT[:700]), (0, 0, OUT)),
+        ({"tail": 10}, b"", (2038, 0, OUT[-10:])),
+    ],
+    ids=["before-a-byte", "between-bytes", "at-the-size"],
+)
+async def test_a_node_that_lets_go_of_output_while_it_is_read_leaves_the_archive(
+    host, ann, node, fields, frames, expected
+):
+    """The archive is committed and the node forgets, between the reader's look at the store and the node's answer."""
+    whole = link.Sealed(size=len(OUT), head=len(OUT))
+    task = await ended(host, ann, node, whole)
+    await node.pipe.heard(link.Dial)
+    reading = asyncio.create_task(read(host, ann, task, **fields))
+    await node.pipe.heard(link.Dial, 2)
+    header = codec.encode({"stdout": whole, "stderr": link.Sealed()}) + b"\n"
+    await answer(node, Bytes(header + OUT))
+    await node.pipe.heard(link.Forget)
+    await answer(node, Bytes(frames), count=2)
+    assert await reading == expected
+
+
 async def test_following_goes_on_over_a_broken_stream_at_the_byte_where_it_broke(host, ann, node, monkeypatch):
     monkeypatch.setattr("kohakuriver.host.output.AGAIN", 0.01)
     task = await running(host, ann, node)

@@ -300,6 +300,23 @@ async def test_output_that_was_inline_can_be_streamed_after_the_end(lab, peer):
     assert parse(body) == [(2, b"ort"), (5, b"")]
 
 
+@pytest.mark.parametrize("live", [True, False], ids=["followed", "ended"])
+async def test_output_that_is_removed_while_it_is_read_is_no_end(tmp_path, live):
+    """A short answer would look like output that never was; a broken stream is asked for again at the archive."""
+    store = OutputStore(tmp_path, LIMITS, in_thread)
+    stream = (await store.live("a")).streams["stdout"]
+    await stream.feed(Chunk(stream="stdout", offset=0, data=pattern(400)))
+    sealed = await stream.seal(inline=False)
+    source = stream if live else await store.ended("a", "stdout", sealed)
+    reader = frames(source, 0, follow=True)
+    await anext(reader)
+    await store.remove("a")
+    with pytest.raises(FileNotFoundError):
+        [frame async for frame in reader]
+    with pytest.raises(FileNotFoundError):
+        [frame async for frame in frames(await store.ended("a", "stdout", sealed), 0, follow=False)]
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
