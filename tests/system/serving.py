@@ -27,6 +27,7 @@ class Server:
     env: Mapping[str, str]
     #: what stands before the command, e.g. to enter a namespace
     before: Sequence[str] = ()
+    program: Sequence[str] = field(default_factory=lambda: PROGRAM)
     process: subprocess.Popen[bytes] | None = None
     lives: int = 0
     _from: int = field(default=0, repr=False)
@@ -39,7 +40,7 @@ class Server:
             log.flush()
             self._from = log.tell()
             self.process = subprocess.Popen(
-                [*self.before, *PROGRAM, "serve", *self.words],
+                [*self.before, *self.program, "serve", *self.words],
                 cwd=ROOT, env={**self.env, **more}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
