@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -37,6 +38,15 @@ def liveness(connected: bool, silent_seconds: float | None) -> NodeStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cordon:
+    """Why a card gets no new work, since when, and who or what said so. What runs on it is left alone."""
+
+    reason: str
+    since: datetime
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """A node at one moment."""
 
@@ -53,6 +63,8 @@ class Node:
     #: backends that are installed there and do not work now, with the first problem in words
     unusable: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: cards that get no new work, by device id; the card's parts get none either
+    cordons: Mapping[str, Cordon] = field(default_factory=dict)
     #: cpus set apart for pinned work, which unpinned work does not count on (contracts.md §6);
     #: None: none is set apart, any may be pinned, and unpinned work counts on those that are not
     pinnable: frozenset[int] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from kohakuriver.domain.arrays import Element, element_name
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.targets import Target
 from kohakuriver.errors import shorten
@@ -115,6 +116,8 @@ class TaskSpec:
     #: seconds between SIGTERM and SIGKILL
     grace: int = DEFAULT_GRACE
     priority: int = 0
+    #: its place in an array; None: it is no part of one
+    array: Element | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,10 @@ class Task:
     submitted: datetime
     started: datetime | None = None
     finished: datetime | None = None
+    #: it must not start before; None: at once
+    ready: datetime | None = None
+    #: how often it was tried again after an end that a retry is for
+    retried: int = 0
     exit: Exit | None = None
 
     @property
@@ -164,10 +171,20 @@ class Task:
         return str(self.id) if self.spec.kind is Kind.VPS else self.attempt
 
 
-def expand(spec: TaskSpec, targets: Sequence[Target], copies: int = 1) -> list[TaskSpec]:
-    """The tasks that one submission means: one per target, or one without a target, times `copies`."""
+def expand(
+    spec: TaskSpec, targets: Sequence[Target], copies: int = 1, array: Sequence[Element] = ()
+) -> list[TaskSpec]:
+    """The tasks that one submission means: one per target, or one without a target, times `copies`, and for each of
+    these one per element of the array.
+    """
     places: Sequence[Target | None] = targets or [spec.target]
-    return [replace(spec, target=place) for place in places for _ in range(copies)]
+    parts: Sequence[Element | None] = array or [None]
+    return [replace(spec, target=place, array=part) for place in places for _ in range(copies) for part in parts]
+
+
+def name_of(name: str | None, spec: TaskSpec) -> str | None:
+    """What one task of a submission of that name is called."""
+    return name if name is None or spec.array is None else element_name(name, spec.array)
 
 
 def attempt_id(task: int, generation: int) -> str:

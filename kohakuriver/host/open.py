@@ -148,6 +148,7 @@ def _member(node: EnrolledNode) -> Member:
         drain_reason=node.drain_reason,
         quarantine=node.quarantine,
         labels=node.labels,
+        cordons=node.cordons,
         epoch=node.epoch,
         boot=node.boot,
         version=node.version,

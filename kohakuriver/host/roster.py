@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kohakuriver.domain.nodes import Node, NodeStatus, liveness
+from kohakuriver.domain.nodes import Cordon, Node, NodeStatus, liveness
 from kohakuriver.domain.resources import Inventory
 from kohakuriver.errors import NotFound
 from kohakuriver.host.conduct import Conduct
@@ -31,6 +31,8 @@ class Member:
     drain_reason: str = ""
     quarantine: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    #: cards that get no new work, by device id
+    cordons: dict[str, Cordon] = field(default_factory=dict)
     cells: list[WireCell] = field(default_factory=list)
     backends: list[BackendInfo] = field(default_factory=list)
     epoch: int = 0
@@ -87,6 +89,7 @@ class Member:
             inventory=self.inventory,
             backends=frozenset(backend.name for backend in self.backends if backend.usable),
             labels=self.labels,
+            cordons=self.cordons,
             pinnable=self.pinnable,
             unusable={b.name: (b.problems or ["it cannot be used"])[0] for b in self.backends if not b.usable},
             full=bool(self.full_reason(now)),

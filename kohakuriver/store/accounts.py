@@ -32,6 +32,11 @@ class User:
     state: str
     #: open tasks at once; None: the cluster's default
     most_open: int | None = None
+    #: held at once: attempts, cores, bytes of memory, cards; None: the cluster's default
+    most_running: int | None = None
+    most_cores: int | None = None
+    most_memory: int | None = None
+    most_devices: int | None = None
     created: datetime
 
 
@@ -109,6 +114,10 @@ def new_user(user: User) -> Statement:
         role=user.role,
         state=user.state,
         most_open=user.most_open,
+        most_running=user.most_running,
+        most_cores=user.most_cores,
+        most_memory=user.most_memory,
+        most_devices=user.most_devices,
         created=user.created,
     )
 
@@ -121,5 +130,9 @@ def _user(row: Mapping[str, Any]) -> User:
         role=row["role"],
         state=row["state"],
         most_open=row["most_open"],
+        most_running=row["most_running"],
+        most_cores=row["most_cores"],
+        most_memory=row["most_memory"],
+        most_devices=row["most_devices"],
         created=moment(row["created"]),
     )

@@ -47,6 +47,11 @@ class UserRow(Model):
     state = fields.CharField(max_length=16)
     # open tasks at once; null: the cluster's default
     most_open = fields.BigIntField(null=True)
+    # what may be held at once: attempts, cores, bytes of memory, cards; null: the cluster's default
+    most_running = fields.BigIntField(null=True)
+    most_cores = fields.BigIntField(null=True)
+    most_memory = fields.BigIntField(null=True)
+    most_devices = fields.BigIntField(null=True)
     created = fields.BigIntField()
 
     class Meta:
@@ -175,6 +180,8 @@ class NodeRow(Model):
     allocation = fields.BigIntField(default=0)
     # why it takes no new work; null: it does
     quarantine = fields.TextField(null=True)
+    # cards that get no new work: JSON object of device id -> reason, since, by
+    cordons = fields.TextField(default="{}", db_default="{}")
     created = fields.BigIntField()
     seen = fields.BigIntField(null=True)
 
@@ -215,6 +222,10 @@ class TaskRow(Model):
     submitted = fields.BigIntField()
     started = fields.BigIntField(null=True)
     finished = fields.BigIntField(null=True)
+    # not to be started before; null: at once
+    ready = fields.BigIntField(null=True)
+    # how often it was tried again
+    retried = fields.BigIntField(default=0, db_default=0)
     exit_code = fields.BigIntField(null=True)
     exit_signal = fields.BigIntField(null=True)
     exit_oom = fields.BooleanField(null=True)

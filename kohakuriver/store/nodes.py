@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kohakuriver.domain.nodes import Cordon
 from kohakuriver.store.columns import moment
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.reader import Reader
@@ -40,6 +41,8 @@ class EnrolledNode:
     allocation: int
     #: why it takes no new work; None: it does
     quarantine: str | None
+    #: cards that get no new work, by device id
+    cordons: dict[str, Cordon]
     created: datetime
 
 
@@ -71,5 +74,6 @@ def _node(row: Mapping[str, Any]) -> EnrolledNode:
         acknowledged=row["acknowledged"],
         allocation=row["allocation"],
         quarantine=row["quarantine"],
+        cordons=msgspec.json.decode(row["cordons"], type=dict[str, Cordon]),
         created=moment(row["created"]),
     )

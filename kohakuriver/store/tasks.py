@@ -79,6 +79,8 @@ def _changing(task: Task) -> dict[str, object]:
         "generation": task.generation,
         "started": micros_or_none(task.started),
         "finished": micros_or_none(task.finished),
+        "ready": micros_or_none(task.ready),
+        "retried": task.retried,
         "exit_code": end.code,
         "exit_signal": end.signal,
         "exit_oom": end.oom,
@@ -103,6 +105,8 @@ def task_of(row: Mapping[str, Any]) -> Task:
         submitted=moment(row["submitted"]),
         started=moment_or_none(row["started"]),
         finished=moment_or_none(row["finished"]),
+        ready=moment_or_none(row["ready"]),
+        retried=row["retried"],
         exit=exit_of(row, ended=row["finished"] is not None),
     )
 

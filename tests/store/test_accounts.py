@@ -28,7 +28,10 @@ def ann(**more):
     return User(**{"id": 7, "name": "ann", "role": "user", "state": INVITED, "created": NOW, **more})
 
 
-@pytest.mark.parametrize("more", [{}, {"display": "Ann B.", "most_open": 0}, {"most_open": 5}])
+LIMITS = {"most_running": 3, "most_cores": 8, "most_memory": 2**40, "most_devices": 0}
+
+
+@pytest.mark.parametrize("more", [{}, {"display": "Ann B.", "most_open": 0}, {"most_open": 5}, LIMITS])
 async def test_an_account_is_read_as_it_was_written(store, more):
     await store.writer.write([new_user(ann(**more))])
     assert await user_by_id(store.reader, 7) == ann(**more)

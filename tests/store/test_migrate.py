@@ -18,11 +18,14 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 
 from kohakuriver.errors import StoreError
 from kohakuriver.store import migrate, migrations
+from kohakuriver.store.accounts import user_by_id
 from kohakuriver.store.columns import indexes_of
 from kohakuriver.store.models import MODELS, PARTIAL_UNIQUE, EventRow, IdentityRow, TaskRow, UserRow
+from kohakuriver.store.nodes import all_nodes
 from kohakuriver.store.open import FILE
 from kohakuriver.store.reader import APPS
-from kohakuriver.store.write import insert
+from kohakuriver.store.tasks import load_task
+from kohakuriver.store.write import Statement, insert
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -35,7 +38,7 @@ NEXT = """
         os.kill(os.getpid(), signal.SIGKILL)
 
     class Migration(migrations.Migration):
-        dependencies = [("store", "0001_initial")]
+        dependencies = [("store", "{last}")]
         operations = [{operations}]
 """
 #: a parent with children, and a table with indexes: both are rebuilt by tortoise on SQLite
@@ -48,7 +51,7 @@ REBUILD = (
 
 @pytest.fixture
 def release(tmp_path, monkeypatch):
-    """Makes this program a later one, whose second migration has the given operations."""
+    """Makes this program a later one, whose newest migration has the given operations."""
     package = tmp_path / "river_next_migrations"
 
     def become(operations: str | None) -> None:
@@ -57,9 +60,10 @@ def release(tmp_path, monkeypatch):
             return
         package.mkdir(exist_ok=True)
         (package / "__init__.py").touch()
-        first = Path(migrations.__path__[0]) / "0001_initial.py"
-        (package / "0001_initial.py").write_text(first.read_text())
-        (package / "0002_next.py").write_text(textwrap.dedent(NEXT).format(operations=operations))
+        for one in sorted(Path(migrations.__path__[0]).glob("0*.py")):
+            (package / one.name).write_text(one.read_text())
+            last = one.stem
+        (package / "9999_next.py").write_text(textwrap.dedent(NEXT).format(operations=operations, last=last))
         for name in [name for name in sys.modules if name.startswith(package.name)]:
             del sys.modules[name]
         importlib.invalidate_caches()
@@ -113,6 +117,42 @@ async def test_rows_references_and_indexes_survive_a_rebuild(filled, reopen, rel
         assert wanted <= names
 
 
+FIRST_ROWS = (
+    "INSERT INTO users (id, name, display, role, state, created) VALUES (1, 'ada', '', 'user', 'active', 0)",
+    (
+        "INSERT INTO nodes (id, name, state, credential, credential_hash, draining, drain_reason, labels, cells, backends,"
+        " epoch, boot, version, acknowledged, allocation, created)"
+        " VALUES (1, 'node1', 'active', 'c1', '0', FALSE, '', '{}', '[]', '[]', 0, '', '', 0, 0, 0)"
+    ),
+    (
+        "INSERT INTO tasks (id, batch, owner_id, kind, status, wanted, wish, version, generation, spec, cores, devices,"
+        " priority, submitted) VALUES (7, 7, 1, 'command', 'pending', 'run', 0, 0, 0, '{}', 1, 0, 0, 0)"
+    ),
+)
+
+
+async def test_rows_of_the_first_release_get_values_that_are_true_of_them(place, reopen, release, tmp_path):
+    release("")
+    (tmp_path / "river_next_migrations" / "9999_next.py").unlink()
+    for one in (tmp_path / "river_next_migrations").glob("0*.py"):
+        if not one.name.startswith("0001"):
+            one.unlink()
+    store = await reopen(place)
+    await store.writer.write([Statement(sql, ((),), 1, "a row of old") for sql in FIRST_ROWS])
+    await store.close()
+    release(None)
+    store = await reopen(place)
+    task, user, (node,) = (
+        await load_task(store.reader, 7),
+        await user_by_id(store.reader, 1),
+        await all_nodes(store.reader),
+    )
+    await store.close()
+    assert (task.ready, task.retried, task.status) == (None, 0, "pending")
+    assert (user.most_running, user.most_cores, user.most_memory, user.most_devices) == (None, None, None, None)
+    assert node.cordons == {}
+
+
 async def test_a_backup_is_taken_before_and_opens(tmp_path, reopen, release):
     place = tmp_path / "data"
     await (await reopen(place)).close()
@@ -120,7 +160,7 @@ async def test_a_backup_is_taken_before_and_opens(tmp_path, reopen, release):
     release(REBUILD)
     await (await reopen(place)).close()
     (backup,) = (place / "backups").iterdir()
-    assert backup.name.startswith("before-0002_next-2026")
+    assert backup.name.startswith("before-9999_next-2026")
     assert backup.stat().st_mode & 0o777 == 0o600
     (tmp_path / "old").mkdir()
     backup.rename(tmp_path / "old" / FILE)
@@ -159,7 +199,7 @@ async def test_an_older_program_is_refused_after_the_migration(filled, reopen, r
     release(REBUILD)
     await (await reopen(filled)).close()
     release(None)
-    with pytest.raises(migrate.NewerSchema, match=r"0002_next .* 0001_initial"):
+    with pytest.raises(migrate.NewerSchema, match=rf"9999_next .* {migrate.known_migrations()[-1]}"):
         await reopen(filled)
 
 

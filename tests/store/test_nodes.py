@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from kohakuriver.domain.nodes import Cordon
 from kohakuriver.store.nodes import EnrolledNode, all_nodes, node_with_credential
 from kohakuriver.wire.link import BackendInfo, WireCell
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CELLS = [WireCell(cpus=[0, 1], memory=2**33)]
 BACKENDS = [BackendInfo(name="process")]
+CORDONS = {"0000:3b:00.0": Cordon(reason="XID 79", since=NOW, by="the node")}
 
 
 async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
@@ -25,6 +27,7 @@ async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
     }
     stored = {
         "labels": '{"rack":"r1"}',
+        "cordons": msgspec.json.encode(CORDONS).decode(),
         "cells": msgspec.json.encode(CELLS).decode(),
         "backends": msgspec.json.encode(BACKENDS).decode(),
     }
@@ -35,6 +38,7 @@ async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
         revoked=True,
         credential_hash="0" * 64,
         labels={"rack": "r1"},
+        cordons=CORDONS,
         cells=CELLS,
         backends=BACKENDS,
         created=NOW,
@@ -45,7 +49,7 @@ async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
 async def test_a_new_node_is_known_by_its_name_alone(store):
     (new,) = await all_nodes(store.reader)
     assert (new.id, new.name, new.revoked, new.draining) == (1, "node1", False, False)
-    assert (new.labels, new.cells, new.backends, new.quarantine) == ({}, [], [], None)
+    assert (new.labels, new.cells, new.backends, new.quarantine, new.cordons) == ({}, [], [], None, {})
     assert new.credential_hash not in repr(new)
 
 
