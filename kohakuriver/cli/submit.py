@@ -19,7 +19,7 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
     """Submit all or nothing; print the ids, or wait and answer with the task's code."""
     waits = args.wait or args.logs
     body = build_request(args)
-    if args.logs and (args.copies > 1 or len(args.target) > 1):
+    if args.logs and (args.copies > 1 or len(args.target) > 1 or args.array is not None):
         raise UsageError(
             "the output of several tasks would mix; submit them, then: kohakuriver task logs", field="--logs"
         )
@@ -33,7 +33,7 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
         out.say("interrupted before the host answered; look whether it was taken: kohakuriver task list --mine")
         return INTERRUPTED
     if not waits:
-        _print_ids(answer, out)
+        _print_ids(answer, out, many=args.array is not None)
         return OK
     from kohakuriver.cli.waiting import wait_after_submit
 
@@ -57,6 +57,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "workdir": args.workdir,
         "targets": _targets(args.target),
         "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
+        "array": _array(args),
         "pin": args.pin,
         "memory": _size(args.memory),
         "devices": words.devices(args.gpus) if args.gpus is not None else None,
@@ -95,6 +96,19 @@ def _targets(given: Sequence[str]) -> list[str]:
     return [format_target(parse_target(text)) for text in given]
 
 
+def _array(args: argparse.Namespace) -> str | None:
+    """The text as it was given, once it is known to mean something."""
+    if args.array is None:
+        return None
+    for flag, count in (("--copies", args.copies), ("--target", len(args.target))):
+        if count > 1:
+            raise UsageError("an array has one task for each index", field=flag, value=count, limit="1 with --array")
+    from kohakuriver.domain.arrays import parse_array
+
+    parse_array(args.array, field="--array")
+    return str(args.array)
+
+
 def _size(text: str | None) -> int | None:
     if text is None:
         return None
@@ -117,12 +131,14 @@ def _number(value: int, flag: str, least: int, most: int) -> int:
     return value
 
 
-def _print_ids(answer: Mapping[str, Any], out: Output) -> None:
+def _print_ids(answer: Mapping[str, Any], out: Output, *, many: bool) -> None:
     tasks = answer["tasks"]
     if out.style.format in {"json", "yaml"} and not out.style.quiet:
         out.data(answer)
     elif out.machine or out.style.quiet or out.style.format == "name":
         out.data([{"id": task} for task in tasks])
+    elif many:
+        out.text(f"submitted {len(tasks)} tasks as batch {answer['batch']}")
     else:
         for task in tasks:
             out.text(f"submitted task {task}")

@@ -81,7 +81,7 @@ def list_of_task(
 
 def change_tasks(args: argparse.Namespace, out: Output) -> int:
     """Ask for each; every refusal is told, the first decides the exit code."""
-    body = _wish(args)
+    body = wish(args)
     client = connect(args, out)
     failure = OK
     for task in args.tasks:
@@ -99,7 +99,8 @@ def change_tasks(args: argparse.Namespace, out: Output) -> int:
     return failure
 
 
-def _wish(args: argparse.Namespace) -> dict[str, Any]:
+def wish(args: argparse.Namespace) -> dict[str, Any]:
+    """The body that the verb asks with."""
     if args.verb == "kill" and args.grace is not None:
         from kohakuriver.domain.units import parse_duration
 

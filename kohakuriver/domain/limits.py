@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from kohakuriver.domain.arrays import Element
 from kohakuriver.domain.reasons import Reason, cores
 from kohakuriver.domain.resources import MILLI
 from kohakuriver.domain.rooms import Need
@@ -40,10 +41,14 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What owners hold and may hold, by user id. An owner without limits has none."""
+    """What owners hold and may hold, by user id, and what of limited arrays is under way. An owner without limits has
+    none.
+    """
 
     held: Mapping[int, Held] = field(default_factory=dict)
     limits: Mapping[int, Limits] = field(default_factory=dict)
+    #: by batch, for arrays with a limit of their own
+    arrays: Mapping[int, int] = field(default_factory=dict)
 
 
 def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:
@@ -60,6 +65,13 @@ def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:
             f"{need.count} GPU" if need.count == 1 else f"{need.count} GPUs", str(held.devices), str(limits.devices)
         )
     return None
+
+
+def array_full(element: Element, under_way: int) -> Reason | None:
+    """Why one more task of this array would be too many; None when it would not."""
+    if element.most is None or under_way < element.most:
+        return None
+    return Reason(code="array_limit", text=f"{under_way} of its array run, at most {element.most}")
 
 
 def _over(needed: str, held: str, limit: str) -> Reason:

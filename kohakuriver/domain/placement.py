@@ -4,11 +4,12 @@ Order: higher priority first, then older. What cannot start yet does not hold ba
 same are one shape: a shape that does not fit is answered once, so that a placement costs the same in a long queue.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kohakuriver.domain.limits import Held, Limits, Usage, over_limit
+from kohakuriver.domain.limits import Held, Limits, Usage, array_full, over_limit
 from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.reasons import (
     NO_NODES,
@@ -134,6 +135,7 @@ class _Planner:
         self._rooms = [Room(node, snapshot.reserved.get(node.id, ()), order) for order, node in enumerate(nodes)]
         self._limits = usage.limits
         self._held = dict(usage.held)
+        self._arrays = Counter(usage.arrays)
         self._strategy = strategy
         self._shapes: dict[object, _Shape] = {}
         self._placements: list[Placement] = []
@@ -149,6 +151,11 @@ class _Planner:
         if task.wanted is not Wanted.RUN:
             self._told[task.id] = _PAUSED if task.wanted is Wanted.PAUSED else _ENDING
             return
+        element = task.spec.array
+        full = None if element is None else array_full(element, self._arrays[task.batch])
+        if full is not None:
+            self._told[task.id] = full
+            return
         shape = self._shape(task)
         limits = self._limits.get(task.owner)
         if limits is not None and over_limit(limits, self._held.get(task.owner, Held()), shape.need) is not None:
@@ -159,6 +166,8 @@ class _Planner:
             self._waiting[task.id] = (shape, None)
             return
         reserved = room.take(shape.need, task.id, task.generation + 1)
+        if element is not None:
+            self._arrays[task.batch] += 1
         self._placements.append(Placement(task=task.id, node=room.node.id, reserved=reserved))
         if limits is not None:
             self._held[task.owner] = self._held.get(task.owner, Held()).plus(shape.need)

@@ -171,9 +171,7 @@ class Task:
         return str(self.id) if self.spec.kind is Kind.VPS else self.attempt
 
 
-def expand(
-    spec: TaskSpec, targets: Sequence[Target], copies: int = 1, array: Sequence[Element] = ()
-) -> list[TaskSpec]:
+def expand(spec: TaskSpec, targets: Sequence[Target], copies: int = 1, array: Sequence[Element] = ()) -> list[TaskSpec]:
     """The tasks that one submission means: one per target, or one without a target, times `copies`, and for each of
     these one per element of the array.
     """

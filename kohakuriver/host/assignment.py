@@ -17,7 +17,7 @@ def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
         backend=spec.backend,
         argv=list(spec.argv),
         script=spec.script,
-        env=dict(spec.env),
+        env={**spec.env, **_array(task)},
         secrets=dict(spec.secrets),
         workdir=spec.workdir,
         container=spec.container,
@@ -29,6 +29,21 @@ def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
         wanted=task.wanted.value,
         revision=task.wish,
     )
+
+
+def _array(task: Task) -> dict[str, str]:
+    """Where it stands in its array, as its command reads it."""
+    element = task.spec.array
+    if element is None:
+        return {}
+    values = {
+        "INDEX": element.index,
+        "MIN": element.least,
+        "MAX": element.greatest,
+        "COUNT": element.count,
+        "BATCH": task.batch,
+    }
+    return {f"KOHAKURIVER_ARRAY_{name}": str(value) for name, value in values.items()}
 
 
 def _reserved(task: Task, reserved: Reserved) -> WireReserved:

@@ -20,6 +20,7 @@ class Board:
         self._queue: dict[object, list[tuple[int, int]]] = {}
         self._open: Counter[int] = Counter()
         self._statuses: Counter[str] = Counter()
+        self._arrays: Counter[int] = Counter()
 
     def get(self, task: int) -> Task | None:
         return self._tasks.get(task)
@@ -37,6 +38,10 @@ class Board:
 
     def open_of(self, owner: int) -> int:
         return self._open[owner]
+
+    def arrays(self) -> Mapping[int, int]:
+        """How many tasks hold a place of each array that allows only so many at once, by batch."""
+        return self._arrays
 
     def statuses(self) -> Mapping[str, int]:
         """How many open tasks there are of each status."""
@@ -62,16 +67,26 @@ class Board:
         self._tasks[task.id] = task
         self._open[task.owner] += 1
         self._statuses[task.status] += 1
+        if limited(task) and task.status in HOLDING:
+            self._arrays[task.batch] += 1
         if queued(task):
             insort(self._queue.setdefault(shape(task), []), rank(task))
 
     def heads(self, most: int) -> list[Task]:
         """The first `most` of every group of tasks that ask for the same, in queue order.
 
-        Tasks of one group are interchangeable for placement, so nobody further back could be placed instead.
+        Tasks of one group are interchangeable for placement, so nobody further back could be placed instead. Of an
+        array with a limit there come as many as it still allows.
         """
-        ranks = sorted(entry for group in self._queue.values() for entry in group[:most])
+        ranks = sorted(entry for group in self._queue.values() for entry in group[: self._allowed(group, most)])
         return [self._tasks[task] for _, task in ranks]
+
+    def _allowed(self, group: list[tuple[int, int]], most: int) -> int:
+        first = self._tasks[group[0][1]]
+        array = first.spec.array
+        if array is None or array.most is None:
+            return most
+        return min(most, max(0, array.most - self._arrays[first.batch]))
 
     def queue(self) -> Iterator[Task]:
         """Every waiting task in queue order."""
@@ -86,6 +101,10 @@ class Board:
     def _leave(self, task: Task) -> None:
         self._open[task.owner] -= 1
         self._statuses[task.status] -= 1
+        if limited(task) and task.status in HOLDING:
+            self._arrays[task.batch] -= 1
+            if not self._arrays[task.batch]:
+                del self._arrays[task.batch]
         if not queued(task):
             return
         key = shape(task)
@@ -101,6 +120,11 @@ def queued(task: Task) -> bool:
     return task.status is Status.PENDING and task.wanted is Wanted.RUN
 
 
+def limited(task: Task) -> bool:
+    """Whether its array allows only so many at once."""
+    return task.spec.array is not None and task.spec.array.most is not None
+
+
 def rank(task: Task) -> tuple[int, int]:
     """Order in the queue: priority, then age."""
     return (-task.spec.priority, task.id)
@@ -110,4 +134,6 @@ def shape(task: Task) -> object:
     """What makes two waiting tasks interchangeable for placement."""
     spec = task.spec
     bound = task.node if spec.kind is Kind.VPS else None
-    return (task.owner, spec.priority, spec.request, spec.target, spec.backend, bound)
+    # the limit of its array stands before those of its own array alone
+    array = task.batch if limited(task) else None
+    return (task.owner, spec.priority, spec.request, spec.target, spec.backend, bound, array)

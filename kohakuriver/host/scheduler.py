@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from kohakuriver.domain.limits import Usage
 from kohakuriver.domain.nodes import Node, Snapshot
 from kohakuriver.domain.placement import Placement, Plan, plan
 from kohakuriver.domain.resources import Reserved, total
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
-from kohakuriver.host.board import Board, queued
+from kohakuriver.host.board import Board, limited, queued
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member, Roster
@@ -83,7 +84,7 @@ class Scheduler:
         if not heads:
             self.last_duration = 0.0
             return 0
-        chosen = plan(self.snapshot(), heads).placements
+        chosen = plan(self.snapshot(), heads, self.usage()).placements
         self.last_duration = self._clock.monotonic() - began
         by_node: dict[int, list[Placement]] = defaultdict(list)
         for placement in chosen:
@@ -113,13 +114,21 @@ class Scheduler:
         place are one commit. Nothing where planning takes long: the next pass does it.
         """
         heads = self._board.heads(HEADS) if self.last_duration < LONGEST_REFILL else []
+        # a pass may be placing more of an array meanwhile, and only passes come one after the other
+        heads = [task for task in heads if not limited(task)]
         if not heads:
             return []
         snapshot = self.snapshot()
         held = tuple(held for task, held in self._board.reserved(member.id).items() if task not in freed)
-        chosen = plan(replace(snapshot, reserved={**snapshot.reserved, member.id: held}), heads).placements
+        chosen = plan(
+            replace(snapshot, reserved={**snapshot.reserved, member.id: held}), heads, self.usage()
+        ).placements
         pairs = [(self._board.get(one.task), one.reserved) for one in chosen if one.node == member.id]
         return [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
+
+    def usage(self) -> Usage:
+        """What is held at present of what is limited."""
+        return Usage(arrays=self._board.arrays())
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""
@@ -136,7 +145,7 @@ class Scheduler:
         began = self._clock.monotonic()
         if self._full is None or began >= self._full_until:
             waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})
-            self._full = plan(self.snapshot(), waiting)
+            self._full = plan(self.snapshot(), waiting, self.usage())
             now = self._clock.monotonic()
             self._full_until = now + min(REASONS_SECONDS, REASONS_SPARE * (now - began))
         return self._full

@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from kohakuriver.domain.access import Action, Actor, Role, authorize
+from kohakuriver.domain.arrays import ArrayWish, elements, parse_array
 from kohakuriver.domain.ids import check_name
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import never_fits
 from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
 from kohakuriver.domain.targets import Target, parse_target
-from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand
+from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand, name_of
 from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound, QuotaExceeded, StorageFull, TooLarge
 from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
@@ -112,7 +113,8 @@ def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
     for target in targets:
         if snapshot.named(target.node) is None:
             raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
-    count = request.copies * max(1, len(targets))
+    array = _array(request)
+    count = request.copies * max(1, len(targets)) if array is None else len(array.indices)
     if count > api.MOST_COPIES:
         raise Invalid("too many tasks at once", field="copies", value=count, limit=api.MOST_COPIES)
     stored = count * _check_size(host, spec)
@@ -124,7 +126,17 @@ def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
             limit=MOST_STORED,
         )
     _check_fits(snapshot, spec, targets)
-    return expand(spec, targets, request.copies)
+    return expand(spec, targets, request.copies, () if array is None else elements(array))
+
+
+def _array(request: api.SubmitTask) -> ArrayWish | None:
+    """The indices, if there are any: then one task each, in one place at most."""
+    if request.array is None:
+        return None
+    for field, count in (("copies", request.copies), ("targets", len(request.targets))):
+        if count > 1:
+            raise Invalid("an array has one task for each index", field=field, value=count, limit="1 with an array")
+    return parse_array(request.array)
 
 
 def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
@@ -235,7 +247,7 @@ def _tasks(
 ) -> list[Task]:
     ids = [host.ids.next() for _ in specs]
     return [
-        Task(id=id, batch=ids[0], owner=actor.id, spec=spec, name=name, status=status, submitted=now)
+        Task(id=id, batch=ids[0], owner=actor.id, spec=spec, name=name_of(name, spec), status=status, submitted=now)
         for id, spec in zip(ids, specs, strict=True)
     ]
 

@@ -17,7 +17,7 @@ from kohakuriver.host.views import WAITING, exit_view, reason_view, task_view
 from kohakuriver.host.waiting import ended
 from kohakuriver.store.events import list_events as stored_events
 from kohakuriver.store.lists import list_rows
-from kohakuriver.store.tasks import attempts_of, count_by_status, find_tasks
+from kohakuriver.store.tasks import attempts_of, count_by_status, find_tasks, tasks_of_array
 from kohakuriver.wire.api import (
     AttemptView,
     CandidateView,
@@ -62,6 +62,31 @@ async def find_allowed(host: Host, actor: Actor, ref: str, action: Action) -> tu
         return task, authorize(actor, action, Owned(owner=task.owner))
     except NotFound:
         raise _missing(ref) from None
+
+
+async def find_batch(host: Host, actor: Actor, ref: str, action: Action) -> Task:
+    """Some task of the batch that the text means: a task of it by id, end of an id or name, or the name of an array.
+
+    Raises NotFound as `find_allowed` does.
+    """
+    try:
+        return (await find_allowed(host, actor, ref, action))[0]
+    except NotFound:
+        found = await tasks_of_array(host.store.reader, ref)
+        allowed = [task for task in found if may(actor, action, task)]
+        if not allowed:
+            raise
+    mine = [task for task in allowed if task.owner == actor.id]
+    return (mine or allowed)[0]
+
+
+def may(actor: Actor, action: Action, task: Task) -> bool:
+    """Whether the actor may do this to the task."""
+    try:
+        authorize(actor, action, Owned(owner=task.owner))
+    except NotFound:
+        return False
+    return True
 
 
 def _missing(ref: str) -> NotFound:
@@ -109,7 +134,7 @@ async def list_tasks(
         owner=owner_id,
         node=node_id,
         name=name,
-        batch=_number(batch),
+        batch=await _batch(host, actor, batch),
         sort=sort,
         cursor=cursor,
         limit=min(limit, MOST_LISTED),
@@ -126,8 +151,14 @@ def _owner(host: Host, actor: Actor, owner: str | None) -> int | None:
     return host.owners.find(owner) or 0
 
 
-def _number(text: str | None) -> int | None:
-    return None if text is None else parse_id(text, field="batch")
+async def _batch(host: Host, actor: Actor, ref: str | None) -> int | None:
+    """A batch that does not exist has no tasks; a whole number that long is the batch's own."""
+    if ref is None:
+        return None
+    try:
+        return (await find_batch(host, actor, ref, Action.TASK_LIST)).batch
+    except NotFound:
+        return parse_id(ref, field="batch") if ref.isdecimal() else 0
 
 
 async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:

@@ -1,12 +1,13 @@
 """Tasks as the API shows them, to whom it may show them."""
 
 from kohakuriver.domain.access import Actor, visible
+from kohakuriver.domain.arrays import Element
 from kohakuriver.domain.placement import Plan
 from kohakuriver.domain.targets import format_target
 from kohakuriver.domain.tasks import HOLDING, Exit, Status, Task
 from kohakuriver.host.owners import Owners
 from kohakuriver.host.roster import Roster
-from kohakuriver.wire.api import ExitView, ReasonView, TaskView
+from kohakuriver.wire.api import ArrayView, ExitView, ReasonView, TaskView
 
 WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
 
@@ -38,6 +39,7 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
         finished=task.finished,
         exit=exit_view(task.exit, reason=seen),
         reason=reason_view(task, plan),
+        array=array_view(spec.array),
     )
     if not seen:
         return view
@@ -54,6 +56,19 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
     view.time_limit = spec.time_limit
     view.grace = spec.grace
     return view
+
+
+def array_view(element: Element | None) -> ArrayView | None:
+    """The place in the array; None for a task that is in none."""
+    if element is None:
+        return None
+    return ArrayView(
+        index=element.index,
+        least=element.least,
+        greatest=element.greatest,
+        count=element.count,
+        most=element.most,
+    )
 
 
 def exit_view(end: Exit | None, *, reason: bool) -> ExitView | None:

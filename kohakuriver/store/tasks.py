@@ -168,6 +168,20 @@ async def find_tasks(reader: Reader, text: str) -> list[Task]:
     return [task_of(row) for row in rows]
 
 
+async def tasks_of_array(reader: Reader, name: str) -> list[Task]:
+    """Tasks of arrays of that name, newest first."""
+    if len(name) > LONGEST_NAME:
+        return []
+    rows = await reader.of(TaskRow).filter(name__startswith=f"{name}[").order_by("-id").limit(MOST_MATCHES).values()
+    return [task_of(row) for row in rows]
+
+
+async def batch_statuses(reader: Reader, batch: int) -> list[tuple[int, Status]]:
+    """Every task of the batch with where it stands, by id."""
+    rows = await reader.of(TaskRow).filter(batch=batch).order_by("id").values_list("id", "status")
+    return [(task, Status(status)) for task, status in rows]
+
+
 async def count_by_status(reader: Reader) -> dict[str, int]:
     """How many tasks there are of each status."""
     rows = await reader.rows('SELECT "status", COUNT(*) AS "count" FROM "tasks" GROUP BY "status"', [])

@@ -3,14 +3,14 @@
 """
 
 from kohakuriver.domain.access import Action
-from kohakuriver.web.api import accounts, cluster, document, events, nodes, tasks
+from kohakuriver.web.api import accounts, batches, cluster, document, events, nodes, tasks
 from kohakuriver.web.api.cluster import METRICS_TYPE
 from kohakuriver.web.api.events import NDJSON, SSE
 from kohakuriver.web.api.tasks import BYTES
 from kohakuriver.web.call import Route
 from kohakuriver.web.sockets.link import link
 from kohakuriver.web.sockets.stream import stream
-from kohakuriver.wire import api, people, queries, urls
+from kohakuriver.wire import api, many, people, queries, urls
 
 JSON = "application/json"
 
@@ -170,6 +170,22 @@ TASKS = (
     Route(
         method="POST", path=urls.TASK_LOSE, handler=tasks.declare_task_lost, policy=Action.TASK_LOSE, body=api.Remark,
         answer=api.TaskView, summary="Give it up: its node will not come back.",
+    ),
+    Route(
+        method="GET", path=urls.BATCH, handler=batches.show_batch, policy=Action.TASK_LIST, answer=many.BatchView,
+        summary="How many tasks of one submission stand where.",
+    ),
+    Route(
+        method="POST", path=urls.BATCH_KILL, handler=batches.kill_batch, policy=Action.TASK_CONTROL, body=api.Kill,
+        answer=many.BatchView, summary="End all tasks of one submission.",
+    ),
+    Route(
+        method="POST", path=urls.BATCH_PAUSE, handler=batches.pause_batch, policy=Action.TASK_CONTROL,
+        answer=many.BatchView, summary="Freeze all tasks of one submission.",
+    ),
+    Route(
+        method="POST", path=urls.BATCH_RESUME, handler=batches.resume_batch, policy=Action.TASK_CONTROL,
+        answer=many.BatchView, summary="Let all tasks of one submission go on.",
     ),
 )  # fmt: skip
 

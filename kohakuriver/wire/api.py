@@ -75,6 +75,8 @@ class SubmitTask(Request, kw_only=True):
     workdir: Word | None = None
     targets: Annotated[list[Word], Meta(max_length=MOST_TARGETS)] = []
     copies: Annotated[int, Meta(ge=1, le=MOST_COPIES)] = 1
+    #: one task for each index, as `0-15`, `1,3,8-12:2`; `%4`: at most four of them under way at once
+    array: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     cores: Annotated[int, Meta(ge=0, le=MOST_CORES)] = 1
     pin: bool = False
     memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
@@ -113,6 +115,16 @@ class ExitView(View, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
+class ArrayView(View, kw_only=True):
+    """A task's place in its array; at most `most` of the array are under way at once."""
+
+    index: int
+    least: int
+    greatest: int
+    count: int
+    most: int | None
+
+
 class TaskView(View, kw_only=True):
     """A task. Fields from `command` on are null for those who may not see them."""
 
@@ -137,6 +149,7 @@ class TaskView(View, kw_only=True):
     finished: datetime | None
     exit: ExitView | None
     reason: ReasonView | None
+    array: ArrayView | None = None
     command: list[str] | None = None
     script: str | None = None
     env: dict[str, str] | None = None

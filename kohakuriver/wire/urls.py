@@ -41,6 +41,11 @@ TASK_APPROVE = API + "/tasks/{task}/approve"
 TASK_REJECT = API + "/tasks/{task}/reject"
 TASK_LOSE = API + "/tasks/{task}/declare-lost"
 
+BATCH = API + "/batches/{batch}"
+BATCH_KILL = BATCH + "/kill"
+BATCH_PAUSE = BATCH + "/pause"
+BATCH_RESUME = BATCH + "/resume"
+
 NODES = API + "/nodes"
 NODE = API + "/nodes/{node}"
 NODE_HEALTH = API + "/nodes/{node}/health"

@@ -36,6 +36,7 @@ def submitted(peer: Peer, *ids: str) -> None:
          {"command": ["a"], "cores": 1, "env": {"A": "1", "B": "x=y", "FROM_HERE": "ö"}, "secrets": {"S": "1"}}),
         (["--option", "a=1", "--option", "b=x", "--option", "c=[true]", "a"],
          {"command": ["a"], "cores": 1, "options": {"a": 1, "b": "x", "c": [True]}}),
+        (["--array", "1,3,8-12:2%4", "a"], {"command": ["a"], "cores": 1, "array": "1,3,8-12:2%4"}),
         (["-g", "2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2}}),
         (["-g", "0", "a"], {"command": ["a"], "cores": 1}),
         (["-g", "a6000:2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2, "model": "a6000"}}),
@@ -48,7 +49,8 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
     monkeypatch.setenv("FROM_HERE", "ö")
     submitted(peer, ID)
     ran = call("task", "submit", *words)
-    assert (ran.code, ran.out, ran.err) == (0, f"submitted task {ID}\n", "")
+    said = f"submitted 1 tasks as batch {ID}\n" if "array" in body else f"submitted task {ID}\n"
+    assert (ran.code, ran.out, ran.err) == (0, said, "")
     assert peer.asked[0].body == body
     assert peer.asked[0].headers["Idempotency-Key"]
 
@@ -63,6 +65,8 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
         (["-e", "=x", "a"], "--env"), (["-e", "NOT_SET_HERE", "a"], "NOT_SET_HERE"), (["--option", "x", "a"], "--option"),
         (["--time-limit", "0s", "a"], "time"), (["--time-limit", "5", "a"], "5m"), (["-p", "5000", "a"], "--priority"),
         (["--container", "NULL", "--backend", "docker", "a"], "process"), (["--container", "c", "--image", "i", "a"], "--image"),
+        (["--array", "5-1", "a"], "backwards"), (["--array", "0-3", "--copies", "2", "a"], "--copies"),
+        (["--array", "0-3", "-t", "a", "-t", "b", "a"], "--target"), (["--array", "0-3", "--logs", "a"], "--logs"),
         (["--script", "/nowhere", "a"], "/nowhere"), (["--logs", "--copies", "2", "a"], "--logs"), (["--wait", "-m", "8", "a"], "8G"),
     ],
 )  # fmt: skip
@@ -308,3 +312,29 @@ def test_watch_prints_each_change_until_the_end(call, peer: Peer) -> None:
     peer.on("GET", ONE, states[0], *states)
     lines = call("task", "watch", ID, "-o", "json").out.splitlines()
     assert [json.loads(line)["status"] for line in lines] == ["pending", "running", "failed"]
+
+
+@pytest.mark.parametrize("verb", ["kill", "pause", "resume"])
+def test_a_whole_batch_is_changed_in_one_request(call, peer: Peer, verb: str) -> None:
+    answer = {"batch": ID, "owner": "me", "tasks": 5, "statuses": {"killed": 5}, "changed": 4}
+    peer.on("POST", f"/api/v1/batches/sweep/{verb}", answer)
+    ran = call("task", verb, "--batch", "sweep")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"batch {ID}: 4 of 5 tasks will")
+
+
+@pytest.mark.parametrize("words", [["kill"], ["kill", "1", "--batch", "2"], ["wait"], ["wait", "1", "--batch", "2"]])
+def test_either_tasks_or_a_batch_are_named(call, peer: Peer, words: list[str]) -> None:
+    ran = call("task", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert "batch" in ran.err
+    assert not peer.asked
+
+
+def test_waiting_for_a_batch_answers_with_the_first_bad_code(call, peer: Peer) -> None:
+    peer.on("GET", TASKS, {"items": [{"id": "1"}, {"id": "2"}], "next": None})
+    for task, code in (("1", 0), ("2", 5)):
+        view = {"id": task, "status": "failed" if code else "completed", "exit": {"code": code}}
+        peer.on("GET", f"{TASKS}/{task}/wait", view)
+    assert call("task", "wait", "--batch", "sweep").code == 5
+    assert peer.asked[0].query["batch"] == "sweep"

@@ -60,6 +60,7 @@ class Town:
         peer = await add_node(self.host, f"n{secrets.token_hex(6)}")
         return {
             "task": self.task,
+            "batch": self.task,
             "token": token.id,
             "session": tokens.session_id(cookie)[: tokens.SHOWN],
             "node": peer.member.name,

@@ -188,7 +188,7 @@ async def test_followers_of_changes_are_told_ids_and_states_alone(host):
 def missing(parts):
     """The same kinds of things, with names that nothing has."""
     number = str(int(parts["task"]) + 1)
-    return {**parts, "task": number, "token": "Z" * 10, "session": "f" * 16}
+    return {**parts, "task": number, "batch": number, "token": "Z" * 10, "session": "f" * 16}
 
 
 def told(answer, parts):
@@ -217,7 +217,8 @@ async def test_what_is_another_s_answers_word_for_word_as_what_is_not_there(aske
         assert here == told(await asker.ask(who, route, parts=away), away), route.operation
     wanted = {
         "viewer": {"revoke_token", "revoke_session", "read_output"},
-        "foreign": {"revoke_token", "revoke_session", "read_output", "kill_task", "pause_task", "resume_task"},
+        "foreign": {"revoke_token", "revoke_session", "read_output", "kill_task", "pause_task", "resume_task"}
+        | {"kill_batch", "pause_batch", "resume_batch"},
         "operator": {"revoke_token", "revoke_session"},
         "admin": {"revoke_session"},
     }

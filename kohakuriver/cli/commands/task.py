@@ -19,7 +19,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     _add_logs(verbs.add_parser("logs", help="what a task wrote"))
     _add_changes(verbs)
     wait = verbs.add_parser("wait", help="until tasks end; exits with their code")
-    wait.add_argument("tasks", metavar="TASK", nargs="+")
+    wait.add_argument("tasks", metavar="TASK", nargs="*")
+    wait.add_argument("--batch", metavar="TASK", help=_BATCH)
     wait.add_argument("--timeout", metavar="TIME", help="give up after this long (exit 124); the tasks go on")
     wait.set_defaults(run=wait_for_tasks)
     _one(verbs.add_parser("watch", help="each change of a task until it ends")).set_defaults(run=watch)
@@ -60,8 +61,14 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     add("-w", "--wait", action="store_true", help="wait for the end, exit with the task's code")
     add("--logs", action="store_true", help="show its output while waiting; implies --wait")
     add("--timeout", metavar="TIME", help="wait at most this long (exit 124); the task goes on")
+    _add_many(parser)
     add("command", metavar="CMD", nargs=argparse.REMAINDER, help="the command and its arguments")
     parser.set_defaults(run=submit)
+
+
+def _add_many(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--array", metavar="INDICES", help="one task per index: 0-15, 1,3,8-12:2; 0-15%%4: four of them at once")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +80,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     add("--owner", metavar="USER", help="only those of this user")
     add("--mine", action="store_true", help="only my own")
     add("--name", metavar="NAME", help="only those of this name")
+    add("--batch", metavar="TASK", help=_BATCH)
     add("--sort", metavar="FIELD", help="sort by this field; --sort=-FIELD turns it round")
     add("-c", "--compact", action="store_true", help="fewer columns")
     parser.set_defaults(run=list_tasks)
@@ -99,12 +107,19 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     }
     for verb, (text, template, sentence) in words.items():
         parser = verbs.add_parser(verb, help=text)
-        parser.add_argument("tasks", metavar="TASK", nargs="+")
-        parser.set_defaults(run=change, template=template, sentence=sentence, verb=verb)
+        parser.add_argument("tasks", metavar="TASK", nargs="*" if verb in _WHOLE else "+")
+        parser.set_defaults(run=change, template=template, sentence=sentence, verb=verb, batch=None)
+        if verb in _WHOLE:
+            parser.add_argument("--batch", metavar="TASK", help=_BATCH)
         if verb == "kill":
             parser.add_argument("--grace", metavar="TIME", help="between SIGTERM and SIGKILL, such as 30s")
         if verb in {"reject", "lose"}:
             parser.add_argument("--reason", metavar="WORDS", help="why, for its owner")
+
+
+_BATCH = "the whole submission that this task belongs to; or an array by its name"
+#: what can be asked of a whole batch
+_WHOLE = {"kill": urls.BATCH_KILL, "pause": urls.BATCH_PAUSE, "resume": urls.BATCH_RESUME}
 
 
 def _one(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -121,6 +136,7 @@ def list_tasks(args: argparse.Namespace, out: Output) -> int:
         "node": args.node,
         "owner": "me" if args.mine else args.owner,
         "name": args.name,
+        "batch": args.batch,
         "sort": args.sort,
     }
     columns = TASKS_COMPACT if args.compact else TASKS
@@ -136,6 +152,10 @@ def show(args: argparse.Namespace, out: Output) -> int:
 
 def change(args: argparse.Namespace, out: Output) -> int:
     """Ask for the change of each task; those after a refusal are still asked for."""
+    if args.batch is not None or not args.tasks:
+        from kohakuriver.cli.batches import change_batch
+
+        return change_batch(args, out, _WHOLE[args.verb])
     from kohakuriver.cli.taskview import change_tasks
 
     return change_tasks(args, out)
@@ -157,6 +177,10 @@ def logs(args: argparse.Namespace, out: Output) -> int:
 
 def wait_for_tasks(args: argparse.Namespace, out: Output) -> int:
     """Until all have ended."""
+    if args.batch is not None or not args.tasks:
+        from kohakuriver.cli.batches import wait_for_batch
+
+        return wait_for_batch(args, out)
     from kohakuriver.cli.waiting import wait_command
 
     return wait_command(args, out)
