@@ -58,6 +58,8 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "targets": _targets(args.target),
         "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
         "array": _array(args),
+        "after": args.after,
+        "after_any": args.after_any,
         "pin": args.pin,
         "memory": _size(args.memory),
         "devices": words.devices(args.gpus) if args.gpus is not None else None,

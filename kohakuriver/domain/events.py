@@ -21,6 +21,13 @@ class Rejected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeverSatisfied:
+    """What it waited for ended, and not as it had to."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placed:
     """The scheduler chose a node; written together with the reservation."""
 
@@ -141,6 +148,7 @@ class Requeued:
 Event = (
     Approved
     | Rejected
+    | NeverSatisfied
     | Placed
     | Accepted
     | RefusedForNow

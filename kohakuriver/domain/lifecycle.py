@@ -21,6 +21,7 @@ from kohakuriver.domain.events import (
     Exited,
     KillWanted,
     LimitReached,
+    NeverSatisfied,
     NeverStarted,
     Paused,
     PauseWanted,
@@ -196,8 +197,10 @@ def _table() -> dict[tuple[Status, type[Event]], Handler]:
     table: dict[tuple[Status, type[Event]], Handler] = {
         (s.PENDING_APPROVAL, Approved): _to(s.PENDING),
         (s.PENDING_APPROVAL, Rejected): _rejected,
+        (s.PENDING_APPROVAL, NeverSatisfied): _as_wanted,
         (s.PENDING_APPROVAL, KillWanted): _end(Wanted.KILLED, s.KILLED),
         (s.PENDING, Placed): _placed,
+        (s.PENDING, NeverSatisfied): _as_wanted,
         (s.PENDING, KillWanted): _end(Wanted.KILLED, s.KILLED),
         (s.PENDING, StopWanted): _end(Wanted.STOPPED, s.STOPPED),
         (s.ASSIGNED, Accepted): _to(s.STARTING),

@@ -49,6 +49,8 @@ class Usage:
     limits: Mapping[int, Limits] = field(default_factory=dict)
     #: by batch, for arrays with a limit of their own
     arrays: Mapping[int, int] = field(default_factory=dict)
+    #: tasks that wait for the end of others, with what to say of it
+    blocked: Mapping[int, Reason] = field(default_factory=dict)
 
 
 def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:

@@ -136,6 +136,7 @@ class _Planner:
         self._limits = usage.limits
         self._held = dict(usage.held)
         self._arrays = Counter(usage.arrays)
+        self._blocked = usage.blocked
         self._strategy = strategy
         self._shapes: dict[object, _Shape] = {}
         self._placements: list[Placement] = []
@@ -150,6 +151,10 @@ class _Planner:
             return
         if task.wanted is not Wanted.RUN:
             self._told[task.id] = _PAUSED if task.wanted is Wanted.PAUSED else _ENDING
+            return
+        blocked = self._blocked.get(task.id)
+        if blocked is not None:
+            self._told[task.id] = blocked
             return
         element = task.spec.array
         full = None if element is None else array_full(element, self._arrays[task.batch])

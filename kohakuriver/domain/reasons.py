@@ -1,6 +1,6 @@
 """Why a task waits, in numbers. Reasons are computed with every plan and never stored (contracts.md §1, rule 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,12 @@ class Reason:
 NO_NODES: Final = Reason(
     code="no_nodes", text="no node is enrolled yet; `kohakuriver node token NAME` prints how to add one"
 )
+
+
+def waits_for(total: int, still: Collection[int]) -> Reason:
+    """Why a task waits that is to start after `total` others, while `still` of them have not ended."""
+    what = "task" if total == 1 else "tasks"
+    return Reason(code="dependency", text=f"waits for {len(still)} of {total} {what}; next {min(still)}")
 
 
 def unknown_node(name: str) -> Reason:

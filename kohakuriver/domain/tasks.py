@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from kohakuriver.domain.arrays import Element, element_name
+from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.targets import Target
 from kohakuriver.errors import shorten
@@ -118,6 +119,8 @@ class TaskSpec:
     priority: int = 0
     #: its place in an array; None: it is no part of one
     array: Element | None = None
+    #: what must have ended before it may start
+    after: tuple[After, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

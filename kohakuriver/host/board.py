@@ -21,6 +21,8 @@ class Board:
         self._open: Counter[int] = Counter()
         self._statuses: Counter[str] = Counter()
         self._arrays: Counter[int] = Counter()
+        #: tasks that are not in the queue although they could be placed: they wait for others
+        self._held_back: set[int] = set()
 
     def get(self, task: int) -> Task | None:
         return self._tasks.get(task)
@@ -69,8 +71,24 @@ class Board:
         self._statuses[task.status] += 1
         if limited(task) and task.status in HOLDING:
             self._arrays[task.batch] += 1
-        if queued(task):
+        if queued(task) and task.id not in self._held_back:
             insort(self._queue.setdefault(shape(task), []), rank(task))
+
+    def hold(self, task: int) -> None:
+        """Keeps the task out of the queue. May be called before the task is put here, and twice."""
+        known = self._tasks.get(task)
+        if known is not None:
+            self._leave_queue(known)
+        self._held_back.add(task)
+
+    def release(self, task: int) -> None:
+        """Lets the task into the queue. May be called for one that was not held."""
+        if task not in self._held_back:
+            return
+        self._held_back.discard(task)
+        known = self._tasks.get(task)
+        if known is not None and queued(known):
+            insort(self._queue.setdefault(shape(known), []), rank(known))
 
     def heads(self, most: int) -> list[Task]:
         """The first `most` of every group of tasks that ask for the same, in queue order.
@@ -105,7 +123,10 @@ class Board:
             self._arrays[task.batch] -= 1
             if not self._arrays[task.batch]:
                 del self._arrays[task.batch]
-        if not queued(task):
+        self._leave_queue(task)
+
+    def _leave_queue(self, task: Task) -> None:
+        if not queued(task) or task.id in self._held_back:
             return
         key = shape(task)
         group = self._queue[key]

@@ -11,6 +11,7 @@ from kohakuriver.host.board import Board
 from kohakuriver.host.changes import Changes
 from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
+from kohakuriver.host.dependencies import Dependencies
 from kohakuriver.host.dispatch import Dispatch
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
@@ -45,6 +46,7 @@ class Host:
     ends: Ends
     ledger: Ledger
     scheduler: Scheduler
+    dependencies: Dependencies
     dispatch: Dispatch
     reports: Reports
     streams: Streams

@@ -9,6 +9,7 @@ from kohakuriver.host.board import Board
 from kohakuriver.host.changes import Changes
 from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
+from kohakuriver.host.dependencies import Dependencies
 from kohakuriver.host.dispatch import Dispatch
 from kohakuriver.host.host import Host
 from kohakuriver.host.ledger import Ledger
@@ -44,8 +45,9 @@ async def open_host(
     ledger = Ledger(reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids)
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
     scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
+    dependencies = await _dependencies(store, board, ledger, scheduler)
     waits = Waits()
-    ledger.followers += [dispatch.follow, scheduler.follow, waits.follow]
+    ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow]
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
     archive = Archive(group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs, board=board)
@@ -82,6 +84,7 @@ async def open_host(
         ends=ends,
         ledger=ledger,
         scheduler=scheduler,
+        dependencies=dependencies,
         dispatch=dispatch,
         reports=reports,
         streams=streams,
@@ -108,7 +111,7 @@ def run_host(host: Host) -> None:
         clock=host.clock,
         output_days=host.settings.output_days,
     )
-    for loop in (host.scheduler.run(), host.dispatch.run(), liveness.run(), retention.run()):
+    for loop in (host.scheduler.run(), host.dependencies.run(), host.dispatch.run(), liveness.run(), retention.run()):
         host.loops.append(host.group.create_task(loop))
 
 
@@ -127,6 +130,13 @@ async def _fill(board: Board, store: Store) -> None:
     held = await reservations(store.reader)
     for task in await open_tasks(store.reader):
         board.put(task, held.get((task.id, task.generation)))
+
+
+async def _dependencies(store: Store, board: Board, ledger: Ledger, scheduler: Scheduler) -> Dependencies:
+    dependencies = Dependencies(store.reader, board, ledger, scheduler.wake)
+    await dependencies.open()
+    scheduler.blocked = dependencies.reasons
+    return dependencies
 
 
 async def _owners(store: Store) -> Owners:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from kohakuriver.domain.limits import Usage
 from kohakuriver.domain.nodes import Node, Snapshot
 from kohakuriver.domain.placement import Placement, Plan, plan
+from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.resources import Reserved, total
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
@@ -43,6 +44,8 @@ class Scheduler:
         self._ledger = ledger
         self._clock = clock
         self._wake = asyncio.Event()
+        #: what is not in the queue although it waits, with the reasons; told by who holds it back
+        self.blocked: Callable[[], Mapping[int, Reason]] = dict
         self._full: Plan | None = None
         self._full_until = 0.0
         self.passes = 0
@@ -126,9 +129,9 @@ class Scheduler:
         pairs = [(self._board.get(one.task), one.reserved) for one in chosen if one.node == member.id]
         return [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
 
-    def usage(self) -> Usage:
-        """What is held at present of what is limited."""
-        return Usage(arrays=self._board.arrays())
+    def usage(self, *, blocked: bool = False) -> Usage:
+        """What is held at present of what is limited; with `blocked`, what waits for others too, which no pass sees."""
+        return Usage(arrays=self._board.arrays(), blocked=self.blocked() if blocked else {})
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""
@@ -145,7 +148,7 @@ class Scheduler:
         began = self._clock.monotonic()
         if self._full is None or began >= self._full_until:
             waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})
-            self._full = plan(self.snapshot(), waiting, self.usage())
+            self._full = plan(self.snapshot(), waiting, self.usage(blocked=True))
             now = self._clock.monotonic()
             self._full_until = now + min(REASONS_SECONDS, REASONS_SPARE * (now - began))
         return self._full

@@ -8,18 +8,29 @@ from datetime import datetime
 from pathlib import Path
 
 from kohakuriver.domain.access import Action, Actor, Role, authorize
-from kohakuriver.domain.arrays import ArrayWish, elements, parse_array
+from kohakuriver.domain.arrays import elements
+from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.ids import check_name
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import never_fits
 from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
 from kohakuriver.domain.targets import Target, parse_target
 from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand, name_of
-from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound, QuotaExceeded, StorageFull, TooLarge
+from kohakuriver.errors import (
+    Conflict,
+    Invalid,
+    KohakuRiverError,
+    NeverFits,
+    NotFound,
+    QuotaExceeded,
+    StorageFull,
+    TooLarge,
+)
 from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
+from kohakuriver.host.many import after_of, array_of, states_of
 from kohakuriver.host.once import check_key
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import IdempotencyRow, TaskRow, UserRow
@@ -56,7 +67,9 @@ async def submit_tasks(
     answer = await _answered(host, actor, key, digest)
     if answer is not None:
         return answer
-    specs = _specs(host, request)
+    needs = await after_of(host, actor, request)
+    specs = _specs(host, request, needs)
+    states = await states_of(host, needs)
     _check_disk(host.settings.data_dir, host.settings.disk_floor)
     now = host.clock.now()
     waits = host.settings.approve_users and actor.role is Role.USER
@@ -74,23 +87,32 @@ async def submit_tasks(
             host.changes.publish("task", task.id, task.status)
         host.scheduler.wake()
 
+    # nothing is waited for since the look at what they start after
+    host.dependencies.expect(tasks, states)
     try:
         await host.commits.write(statements, then)
-    except WrongCount:
+    except KohakuRiverError as error:
+        host.dependencies.drop(tasks)
+        return await _not_stored(host, actor, error, key=key, digest=digest, count=len(tasks))
+    return submitted
+
+
+async def _not_stored(
+    host: Host, actor: Actor, error: KohakuRiverError, *, key: str | None, digest: str, count: int
+) -> api.Submitted:
+    """What it means that the store did not take it: an error, or the answer of a twin that was faster."""
+    if isinstance(error, WrongCount):
         limit = _limit(host, actor)
         raise QuotaExceeded(
-            f"you have {host.board.open_of(actor.id)} open tasks and asked for {len(tasks)} more; at most {limit}",
-            field="copies" if len(tasks) > 1 else None,
-            value=len(tasks),
+            f"you have {host.board.open_of(actor.id)} open tasks and asked for {count} more; at most {limit}",
+            field="copies" if count > 1 else None,
+            value=count,
             limit=limit,
         ) from None
-    except ConstraintFailed:
-        # another request with the same key was faster
-        answer = await _answered(host, actor, key, digest)
-        if answer is None:
-            raise
-        return answer
-    return submitted
+    answer = await _answered(host, actor, key, digest) if isinstance(error, ConstraintFailed) else None
+    if answer is None:
+        raise error
+    return answer
 
 
 async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> api.Submitted | None:
@@ -106,14 +128,14 @@ async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> a
     return answer
 
 
-def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
-    spec = _spec(host, request)
+def _specs(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
+    spec = replace(_spec(host, request), after=needs)
     targets = [parse_target(text) for text in request.targets]
     snapshot = host.scheduler.snapshot()
     for target in targets:
         if snapshot.named(target.node) is None:
             raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
-    array = _array(request)
+    array = array_of(request)
     count = request.copies * max(1, len(targets)) if array is None else len(array.indices)
     if count > api.MOST_COPIES:
         raise Invalid("too many tasks at once", field="copies", value=count, limit=api.MOST_COPIES)
@@ -127,16 +149,6 @@ def _specs(host: Host, request: api.SubmitTask) -> list[TaskSpec]:
         )
     _check_fits(snapshot, spec, targets)
     return expand(spec, targets, request.copies, () if array is None else elements(array))
-
-
-def _array(request: api.SubmitTask) -> ArrayWish | None:
-    """The indices, if there are any: then one task each, in one place at most."""
-    if request.array is None:
-        return None
-    for field, count in (("copies", request.copies), ("targets", len(request.targets))):
-        if count > 1:
-            raise Invalid("an array has one task for each index", field=field, value=count, limit="1 with an array")
-    return parse_array(request.array)
 
 
 def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:

@@ -7,7 +7,8 @@ from kohakuriver.domain.targets import format_target
 from kohakuriver.domain.tasks import HOLDING, Exit, Status, Task
 from kohakuriver.host.owners import Owners
 from kohakuriver.host.roster import Roster
-from kohakuriver.wire.api import ArrayView, ExitView, ReasonView, TaskView
+from kohakuriver.wire.api import ExitView, ReasonView, TaskView
+from kohakuriver.wire.many import AfterView, ArrayView
 
 WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
 
@@ -40,6 +41,7 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
         exit=exit_view(task.exit, reason=seen),
         reason=reason_view(task, plan),
         array=array_view(spec.array),
+        after=[AfterView(id=str(one.id), batch=one.batch, always=one.always) for one in spec.after],
     )
     if not seen:
         return view

@@ -168,6 +168,15 @@ async def find_tasks(reader: Reader, text: str) -> list[Task]:
     return [task_of(row) for row in rows]
 
 
+async def statuses_of(reader: Reader, tasks: Sequence[int]) -> dict[int, Status]:
+    """Where the tasks stand."""
+    found: dict[int, Status] = {}
+    for at in range(0, len(tasks), 500):
+        rows = await reader.of(TaskRow).filter(id__in=list(tasks[at : at + 500])).values_list("id", "status")
+        found |= {task: Status(status) for task, status in rows}
+    return found
+
+
 async def tasks_of_array(reader: Reader, name: str) -> list[Task]:
     """Tasks of arrays of that name, newest first."""
     if len(name) > LONGEST_NAME:

@@ -8,18 +8,22 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from kohakuriver.wire.many import AfterView, ArrayView
+
 Item = TypeVar("Item")
 
 MOST_BODY = 1024 * 1024
 MOST_ARGUMENTS = 4096
 MOST_TARGETS = 256
 MOST_COPIES = 5000
+MOST_AFTER = 64
 MOST_CORES = 65_536
 MOST_MEMORY = 2**60
 LONGEST_TIME_LIMIT = 10 * 365 * 86_400
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Word = Annotated[str, Meta(min_length=1, max_length=4096)]
+Reference = Annotated[str, Meta(min_length=1, max_length=160)]
 Text = Annotated[str, Meta(max_length=131_072)]
 Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -77,6 +81,10 @@ class SubmitTask(Request, kw_only=True):
     copies: Annotated[int, Meta(ge=1, le=MOST_COPIES)] = 1
     #: one task for each index, as `0-15`, `1,3,8-12:2`; `%4`: at most four of them under way at once
     array: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    #: tasks that must have ended well before: ids, ends of ids, names, or `batch:` and one of these
+    after: Annotated[list[Reference], Meta(max_length=MOST_AFTER)] = []
+    #: tasks that must have ended before, however
+    after_any: Annotated[list[Reference], Meta(max_length=MOST_AFTER)] = []
     cores: Annotated[int, Meta(ge=0, le=MOST_CORES)] = 1
     pin: bool = False
     memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
@@ -115,16 +123,6 @@ class ExitView(View, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
-class ArrayView(View, kw_only=True):
-    """A task's place in its array; at most `most` of the array are under way at once."""
-
-    index: int
-    least: int
-    greatest: int
-    count: int
-    most: int | None
-
-
 class TaskView(View, kw_only=True):
     """A task. Fields from `command` on are null for those who may not see them."""
 
@@ -150,6 +148,7 @@ class TaskView(View, kw_only=True):
     exit: ExitView | None
     reason: ReasonView | None
     array: ArrayView | None = None
+    after: list[AfterView] = []
     command: list[str] | None = None
     script: str | None = None
     env: dict[str, str] | None = None
@@ -359,7 +358,7 @@ class HealthView(View, kw_only=True):
 
 
 class PluginView(View, kw_only=True):
-    """A plugin as found on the host."""
+    """A plugin, as found on the host or, where the host has not got it, as the nodes tell of it."""
 
     name: str
     distribution: str
@@ -369,3 +368,7 @@ class PluginView(View, kw_only=True):
     state: str
     problem: str | None
     provides: list[str]
+    #: the nodes that have it
+    nodes: list[str] = []
+    #: what the probes of its backends say there: the node, its backend, and a sentence or `ok`
+    probes: list[str] = []

@@ -37,6 +37,8 @@ def submitted(peer: Peer, *ids: str) -> None:
         (["--option", "a=1", "--option", "b=x", "--option", "c=[true]", "a"],
          {"command": ["a"], "cores": 1, "options": {"a": 1, "b": "x", "c": [True]}}),
         (["--array", "1,3,8-12:2%4", "a"], {"command": ["a"], "cores": 1, "array": "1,3,8-12:2%4"}),
+        (["--after", "1", "--after", "batch:2", "--after-any", "x", "a"],
+         {"command": ["a"], "cores": 1, "after": ["1", "batch:2"], "after_any": ["x"]}),
         (["-g", "2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2}}),
         (["-g", "0", "a"], {"command": ["a"], "cores": 1}),
         (["-g", "a6000:2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2, "model": "a6000"}}),

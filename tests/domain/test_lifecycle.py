@@ -18,6 +18,7 @@ REFUSED = None
 EVENTS = {
     "approved": events.Approved(),
     "rejected": events.Rejected(reason="too big"),
+    "never satisfied": events.NeverSatisfied(reason="task 3 failed"),
     "placed": events.Placed(node=4),
     "accepted": events.Accepted(),
     "refused for now": events.RefusedForNow(reason="busy"),
@@ -56,11 +57,12 @@ BY_EXIT = {
     "exited by stop": S.STOPPED,
 }
 WISHES = {"pause wanted": None, "resume wanted": None}
+UNMET = {"kill wanted": S.KILLED, "never satisfied": S.KILLED}
 LEAVES = {"kill wanted": S.STOPPING, "stop wanted": S.STOPPING, "declared lost": S.LOST, "requeued": S.PENDING}
 #: architecture.md §5 for a VPS that is wanted to run; None as a status: it stays
 TABLE = {
-    S.PENDING_APPROVAL: {"approved": S.PENDING, "rejected": S.REJECTED, "kill wanted": S.KILLED, **WISHES},
-    S.PENDING: {"placed": S.ASSIGNED, "kill wanted": S.KILLED, "stop wanted": S.STOPPED, **WISHES},
+    S.PENDING_APPROVAL: {"approved": S.PENDING, "rejected": S.REJECTED, **UNMET, **WISHES},
+    S.PENDING: {"placed": S.ASSIGNED, **UNMET, "stop wanted": S.STOPPED, **WISHES},
     S.ASSIGNED: {
         "accepted": S.STARTING,
         "refused for now": S.PENDING,

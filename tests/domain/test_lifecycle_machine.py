@@ -105,6 +105,11 @@ class TaskMachine(RuleBasedStateMachine):
 
     # The scheduler
 
+    @rule()
+    def wait_in_vain(self):
+        if self.change(events.NeverSatisfied(reason="task 3 failed")):
+            assert (self.task.status, self.task.exit.reason) == (S.KILLED, "task 3 failed")
+
     @rule(node=st.integers(1, 3))
     def place(self, node):
         if self.change(events.Placed(node=node)):

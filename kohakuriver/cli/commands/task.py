@@ -69,6 +69,14 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--array", metavar="INDICES", help="one task per index: 0-15, 1,3,8-12:2; 0-15%%4: four of them at once")
+    add(
+        "--after",
+        metavar="TASK",
+        action="append",
+        default=[],
+        help="start when this ended well; batch:TASK for all of it",
+    )
+    add("--after-any", metavar="TASK", action="append", default=[], help="start when this ended, however it was")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,65 @@
+"""What a submission says of many tasks, checked and turned into values: arrays, and what they start after."""
+
+from collections.abc import Sequence
+
+from kohakuriver.domain.access import Action, Actor
+from kohakuriver.domain.arrays import ArrayWish, parse_array
+from kohakuriver.domain.dependencies import After, Key, never
+from kohakuriver.errors import Conflict, Invalid, NotFound
+from kohakuriver.host.dependencies import Watched
+from kohakuriver.host.host import Host
+from kohakuriver.host.tasks import find_allowed, find_batch
+from kohakuriver.wire import api
+
+#: before the name of any of its tasks it means a whole batch
+BATCH = "batch:"
+
+
+def array_of(request: api.SubmitTask) -> ArrayWish | None:
+    """The indices, if there are any: then one task each, in one place at most."""
+    if request.array is None:
+        return None
+    for field, count in (("copies", request.copies), ("targets", len(request.targets))):
+        if count > 1:
+            raise Invalid("an array has one task for each index", field=field, value=count, limit="1 with an array")
+    return parse_array(request.array)
+
+
+async def after_of(host: Host, actor: Actor, request: api.SubmitTask) -> tuple[After, ...]:
+    """What the tasks are to start after, each once. Raises NotFound for what is not there or not the actor's."""
+    found: dict[Key, After] = {}
+    for field, refs in (("after", request.after), ("after_any", request.after_any)):
+        for ref in refs:
+            after = await _find(host, actor, ref, field)
+            known = found.get(after.key)
+            found[after.key] = after if known is None or known.always else known
+    return tuple(found.values())
+
+
+async def states_of(host: Host, needs: Sequence[After]) -> dict[Key, Watched]:
+    """How these stand now. Raises Conflict when one has ended in a way that makes a start impossible."""
+    if not needs:
+        return {}
+    states = await host.dependencies.look(needs)
+    for after in needs:
+        bad = states[after.key].bad
+        if bad is not None and not after.always:
+            raise Conflict(
+                f"this could never start: {never(bad[0], bad[1].value, after.key)}; `--after-any` waits for any end",
+                field="after",
+                value=bad[0],
+            )
+    return states
+
+
+async def _find(host: Host, actor: Actor, ref: str, field: str) -> After:
+    always = field == "after_any"
+    whole = ref.removeprefix(BATCH)
+    try:
+        if whole != ref:
+            return After(
+                id=(await find_batch(host, actor, whole, Action.TASK_CONTROL)).batch, batch=True, always=always
+            )
+        return After(id=(await find_allowed(host, actor, ref, Action.TASK_CONTROL))[0].id, always=always)
+    except NotFound as error:
+        raise NotFound(error.message, field=field, value=ref) from None
