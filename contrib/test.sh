@@ -12,6 +12,8 @@ needs='
 git:git
 ip:iproute2
 setpriv:util-linux
+gcc:gcc
+/usr/include/stdio.h:libc6-dev
 systemd-analyze:systemd
 /usr/lib/postgresql/*/bin/postgres:postgresql
 '

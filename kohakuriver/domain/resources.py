@@ -21,6 +21,8 @@ class Device:
     group: str | None = None
     modes: frozenset[str] = frozenset({"host"})
 
+    #: version of its driver
+    driver: str | None = None
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:

@@ -45,7 +45,17 @@ class CanDial(ABC):
     async def dial(self, handle: Handle, run: str, protocol: Literal["tcp", "udp"], port: int) -> Stream: ...
 
 
-CAPABILITIES: tuple[type, ...] = (CanPause, CanExec, CanDial)
+class CanClaim(ABC):
+    """Can say which of the node's processes belong to its bodies, so that people see who uses a card."""
+
+    @abstractmethod
+    async def claim(self, handles: Sequence[Handle], pids: Sequence[int]) -> Mapping[int, str]:
+        """The instance that each of these processes (ids as the node counts them) is a part of; those of none of these
+        bodies, and those that ended meanwhile, are left out. Called with each heartbeat while processes are on cards.
+        """
+
+
+CAPABILITIES: tuple[type, ...] = (CanPause, CanExec, CanDial, CanClaim)
 
 
 def capabilities(backend: object) -> tuple[str, ...]:

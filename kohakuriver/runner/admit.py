@@ -72,7 +72,16 @@ def too_much(
 async def problems(desk: Desk, backend: Backend, assign: Assign) -> Refusal | None:
     """What the backend itself says, before anything exists."""
     try:
+    return _device_taken(asked, parts, cells)
+
+
+def _device_taken(asked: WireReserved, parts: Sequence[WireReserved], cells: Sequence[WireCell]) -> str | None:
+    known = {device.id: device for cell in cells for device in cell.devices}
         async with asyncio.timeout(desk.settings.check_limit):
+        if device not in known:
+            return f"device {device} is not known here now"
+        if known[device].fault is not None:
+            return f"device {device}: {known[device].fault}"
             found = await backend.check(desk.plan(assign, backend))
     except TimeoutError:
         return Refusal(reason=f"backend {backend.name} does not answer", for_good=False)

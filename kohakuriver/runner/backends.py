@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import psutil
 
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.capabilities import capabilities
 from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.manager import brought_by
 from kohakuriver.hooks.values import Device, Probe
 from kohakuriver.runner.probes import numa
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.wire import codec
-from kohakuriver.wire.link import BackendInfo, WireCell
+from kohakuriver.wire.link import BackendInfo, WireCell, WireDevice
 from kohakuriver.wire.machine import wire_device
 
 log = logging.getLogger(__name__)
@@ -50,16 +51,17 @@ async def close_all(backends: Sequence[Backend]) -> None:
 
 
 async def look(
-    backends: Mapping[str, Backend], before: Sequence[BackendInfo], cells: Sequence[WireCell]
-) -> tuple[list[BackendInfo], list[WireCell]]:
-    """What the backends can do now, and the cells with the devices that they found."""
+    backends: Mapping[str, Backend], before: Sequence[BackendInfo]
+) -> tuple[list[BackendInfo], list[WireDevice]]:
+    """What the backends can do now, and the devices that they found."""
     infos = [info for info in before if info.name not in backends]
     devices: dict[str, Device] = {}
     for backend in backends.values():
         probe = await _probe(backend)
         devices.update({device.id: device for device in probe.devices})
         infos.append(_info(backend, probe))
-    return sorted(infos, key=lambda info: info.name), _with_devices(cells, list(devices.values()))
+    found = [wire_device(devices[name]) for name in sorted(devices)]
+    return sorted(infos, key=lambda info: info.name), found
 
 
 def machine(settings: RunnerSettings) -> Callable[[], list[WireCell]]:
@@ -81,6 +83,7 @@ async def _probe(backend: Backend) -> Probe:
 
 
 def _info(backend: Backend, probe: Probe) -> BackendInfo:
+    plugin, package = brought_by(type(backend))
     return BackendInfo(
         name=backend.name,
         usable=probe.usable,
@@ -90,15 +93,20 @@ def _info(backend: Backend, probe: Probe) -> BackendInfo:
         capabilities=list(capabilities(backend)),
         options=codec.schema(backend.Options),
         facts=dict(probe.facts),
+        plugin=plugin,
+        package=package,
     )
 
 
-def _with_devices(cells: Sequence[WireCell], devices: Sequence[Device]) -> list[WireCell]:
-    """Each device in its cell; one whose cell is not known lies in the first."""
+def furnish(cells: Sequence[WireCell], *found: Iterable[WireDevice]) -> list[WireCell]:
+    """The cells with each device in its own, in the order given; one whose cell is not known lies in the first.
+
+    Of a device that was found twice the last counts.
+    """
+    devices = {device.id: device for some in found for device in some}.values()
     numbers = {cell.id for cell in cells}
     result = []
     for index, cell in enumerate(cells):
         mine = [d for d in devices if d.numa == cell.id or (index == 0 and d.numa not in numbers)]
-        wire = [wire_device(device) for device in sorted(mine, key=lambda device: device.id)]
-        result.append(WireCell(id=cell.id, cpus=cell.cpus, siblings=cell.siblings, memory=cell.memory, devices=wire))
+        result.append(WireCell(id=cell.id, cpus=cell.cpus, siblings=cell.siblings, memory=cell.memory, devices=mine))
     return result

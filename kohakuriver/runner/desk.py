@@ -12,6 +12,7 @@ from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.entry import Entry
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.output import OutputStore
+from kohakuriver.runner.probes.gpu import Gpus
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.runner.steps import environment, script
 from kohakuriver.runner.steps import job as jobs
@@ -32,7 +33,9 @@ class Desk:
     clock: Clock
     boot: str
     backends: Mapping[str, Backend]
+    #: the node's devices by id, as last found
     devices: Mapping[str, WireDevice]
+    gpus: Gpus
     in_thread: Callable[..., Awaitable[Any]]
     #: told how far a preparation is: (attempt, note)
     progress: Callable[[str, str], None]

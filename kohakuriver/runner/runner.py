@@ -1,6 +1,7 @@
 """The runner role: its parts, made once, and one TaskGroup around them. Stopping it touches no workload."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import secrets
@@ -19,6 +20,8 @@ from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.link import Link
 from kohakuriver.runner.output import OutputStore
+from kohakuriver.runner.probes.gpu import Gpus
+from kohakuriver.runner.probes.reading import Missing
 from kohakuriver.runner.recover import adopt, recover
 from kohakuriver.runner.session import Order
 from kohakuriver.runner.settings import RunnerSettings
@@ -34,6 +37,7 @@ from kohakuriver.wire.link import (
     Refresh,
     WantedSet,
     WireCell,
+    WireDevice,
     WireReserved,
 )
 
@@ -44,6 +48,8 @@ REFRESH_SECONDS = 60.0
 #: after the start and after a change for the worse it is looked again soon: a probe may have failed by chance
 FIRST_REFRESH_SECONDS = 2.0
 HEARTBEAT_SECONDS = 5.0
+#: the first look at the cards wakes their driver up; without an answer the runner goes on, and tells of them later
+FIRST_LOOK_SECONDS = 5.0
 MOST_STREAMS = 256
 
 
@@ -63,6 +69,7 @@ class Runner:
         clock: Clock | None = None,
         boot: str | None = None,
         cells: Callable[[], list[WireCell]] | None = None,
+        gpus: Gpus | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
@@ -72,11 +79,15 @@ class Runner:
         self._given = backends
         self._run_command = run_command
         self._cells = cells or kinds.machine(settings)
+        self._gpus = gpus or Gpus()
         self._stop = asyncio.Event()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="runner")
         self._streams = 0
         self._infos: list[BackendInfo] = []
         self._inventory: list[WireCell] = []
+        self._found: list[WireDevice] = []
+        self._devices: dict[str, WireDevice] = {}
+        self._told = False
 
     def stop(self) -> None:
         """Asks `run` to return. May be called twice."""
@@ -93,12 +104,15 @@ class Runner:
             await self._serve({backend.name: backend for backend in opened})
         finally:
             await kinds.close_all(opened)
+            self._gpus.close()
             await self.journal.close()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self, backends: dict[str, Backend]) -> None:
-        self._infos, self._inventory = await kinds.look(backends, self._infos, await self._in_thread(self._cells))
-        devices = {device.id: device for cell in self._inventory for device in cell.devices}
+        with contextlib.suppress(Missing):  # the heartbeats say why
+            await self._gpus.look(FIRST_LOOK_SECONDS)
+        self._infos, self._found = await kinds.look(backends, self._infos)
+        self._take_stock(await self._in_thread(self._cells))
         desk = Desk(
             settings=self.settings,
             journal=self.journal,
@@ -106,7 +120,8 @@ class Runner:
             clock=self.clock,
             boot=self.boot,
             backends=backends,
-            devices=devices,
+            devices=self._devices,
+            gpus=self._gpus,
             in_thread=self._in_thread,
             progress=lambda attempt, note: self.link.send(Progress(attempt=attempt, note=note)),
         )
@@ -152,7 +167,27 @@ class Runner:
             backends=self._infos,
             labels=dict(self.settings.labels),
             pinnable=self._pinnable(self._inventory),
+            devices_told=self._told,
             clock=self.clock.wall(),
+        )
+
+    def _take_stock(self, cells: Sequence[WireCell]) -> bool:
+        """Puts the devices that are known now into the cells; whether anything is new."""
+        before = self._inventory, self._told
+        self._told = self._gpus.told
+        self._inventory = kinds.furnish(cells, self._found, self._gpus.reading.devices)
+        self._devices.clear()
+        self._devices.update({device.id: device for cell in self._inventory for device in cell.devices})
+        return before != (self._inventory, self._told)
+
+    def _tell_stock(self) -> None:
+        self.link.send(
+            Refresh(
+                cells=self._inventory,
+                backends=self._infos,
+                pinnable=self._pinnable(self._inventory),
+                devices_told=self._told,
+            )
         )
 
     def _pinnable(self, cells: list[WireCell]) -> list[int] | None:
@@ -195,6 +230,8 @@ class Runner:
     async def _beat(self, desk: Desk) -> None:
         while True:
             self.link.send(await heartbeat.measure(desk))
+            if self._take_stock(self._inventory):  # a card was lost, or the driver came or went
+                self._tell_stock()
             session = self.link.session
             welcome = None if session is None else session.welcome
             every = HEARTBEAT_SECONDS if welcome is None else min(60.0, max(0.5, welcome.heartbeat_seconds))
@@ -206,12 +243,13 @@ class Runner:
         while True:
             await self.clock.sleep(wait)
             wait = min(2 * wait, REFRESH_SECONDS)
-            infos, cells = await kinds.look(desk.backends, self._infos, await self._in_thread(self._cells))
-            if (infos, cells) != (self._infos, self._inventory):
+            infos, self._found = await kinds.look(desk.backends, self._infos)
+            changed = infos != self._infos
+            self._infos = infos
+            if self._take_stock(await self._in_thread(self._cells)) or changed:
                 if not all(info.usable for info in infos):
                     wait = FIRST_REFRESH_SECONDS
-                self._infos, self._inventory = infos, cells
-                self.link.send(Refresh(cells=cells, backends=infos, pinnable=self._pinnable(cells)))
+                self._tell_stock()
 
     def _context(self, name: str) -> Context:
         state = self.settings.data_dir / "backends" / name

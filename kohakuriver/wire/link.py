@@ -45,6 +45,10 @@ class WireDevice(msgspec.Struct, kw_only=True, omit_defaults=True):
     numa: Int | None = None
     group: str | None = None
     modes: list[str] = msgspec.field(default_factory=lambda: ["host"])
+    #: version of its driver
+    driver: str | None = None
+    #: why nothing new should run on it, in words that change only when the evidence does
+    fault: str | None = None
 
 
 class WireCell(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -70,6 +74,9 @@ class BackendInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     #: JSON Schema of its options
     options: dict[str, Any] = {}
     facts: dict[str, str] = {}
+    #: the plugin that brings it, and that one's package with its version, as this node has it
+    plugin: str = ""
+    package: str = ""
 
 
 class Hello(Message, kw_only=True, tag="hello"):
@@ -91,6 +98,8 @@ class Hello(Message, kw_only=True, tag="hello"):
     labels: dict[str, str] = {}
     #: cpus that are given out whole; the rest is shared. None: none is set apart
     pinnable: list[Count] | None = None
+    #: the cells name every card there is: one that was named before and is not any more has vanished
+    devices_told: bool = False
     #: wall clock of the node, to show its skew
     clock: datetime | None = None
 
@@ -261,6 +270,34 @@ class Progress(Message, kw_only=True, tag="progress"):
     note: str
 
 
+class DeviceProcess(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A process that has a context on a card."""
+
+    pid: Count
+    #: bytes of the card's memory
+    memory: Count | None = None
+    #: the attempt that it belongs to; "": of none, or that cannot be told
+    attempt: str = ""
+
+
+class DeviceUse(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How a card does at this moment; None where it does not tell."""
+
+    id: str
+    #: fraction of the last sample period in which something ran, 0 to 1
+    utilization: float | None = None
+    memory_used: Count | None = None
+    temperature: float | None = None
+    #: watts
+    power: float | None = None
+    power_limit: float | None = None
+    #: uncorrectable ECC errors since the driver was loaded
+    uncorrected: Count | None = None
+    #: the last critical XID that this runner saw
+    xid: Count | None = None
+    processes: list[DeviceProcess] = []
+
+
 class Heartbeat(Message, kw_only=True, tag="heartbeat"):
     """The state of the machine. Only the newest counts. Fractions are 0 to 1, temperatures in degrees Celsius."""
 
@@ -275,6 +312,8 @@ class Heartbeat(Message, kw_only=True, tag="heartbeat"):
     running: Count = 0
     #: attempt -> (cpu seconds, bytes of memory)
     stats: dict[str, tuple[float, int]] = {}
+    #: the cards that answered
+    devices: list[DeviceUse] = []
     #: what a probe could not find out, and why
     missing: dict[str, str] = {}
 
@@ -303,6 +342,8 @@ class Refresh(Message, kw_only=True, tag="refresh"):
     backends: list[BackendInfo] = []
     #: as in hello
     pinnable: list[Count] | None = None
+    #: as in hello
+    devices_told: bool = False
 
 
 class Unsupported(Message, kw_only=True, tag="unsupported"):

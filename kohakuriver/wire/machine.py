@@ -25,6 +25,7 @@ def device_of(wire: WireDevice) -> Device:
         numa=wire.numa,
         group=wire.group,
         modes=frozenset(wire.modes),
+        driver=wire.driver,
     )
 
 
@@ -39,4 +40,5 @@ def wire_device(device: Device) -> WireDevice:
         numa=device.numa,
         group=device.group,
         modes=sorted(device.modes),
+        driver=device.driver,
     )

@@ -17,10 +17,10 @@ import msgspec
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.backend import Backend, Progress
-from kohakuriver.hooks.capabilities import CanPause
+from kohakuriver.hooks.capabilities import CanClaim, CanPause
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Offsets, Probe, Seen, Stats
-from kohakuriver_process import adrift, limits, lost, means, orders, place, probe, systemd, usage
+from kohakuriver_process import adrift, claims, limits, lost, means, orders, place, probe, systemd, usage
 from kohakuriver_process.client import Answer, Client, ConnectionGone
 from kohakuriver_process.config import Options, Settings
 from kohakuriver_process.shepherd.frames import Message
@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 ONE_READ = 256 * 1024
 
 
-class ProcessBackend(Backend, CanPause):
+class ProcessBackend(Backend, CanPause, CanClaim):
     """Runs command tasks as processes of the node, watched by one shepherd that outlives the runner."""
 
     name: ClassVar[str] = "process"
-    features: ClassVar[Features] = Features(nets=frozenset({"host"}))
+    features: ClassVar[Features] = Features(nets=frozenset({"host"}), device_modes=frozenset({"host"}))
     Options: ClassVar[type] = Options
 
     async def open(self, ctx: Context) -> None:
@@ -187,20 +187,26 @@ class ProcessBackend(Backend, CanPause):
 
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
         self._client.wake()
-        found: dict[str, Stats] = {}
-        stories: dict[str, Message] = {}
-        for handle in handles:
-            instance = handle.data["instance"]
-            if instance in self._used:
-                found[instance] = self._used[instance]
-                continue
-            answer = await self._ask(handle, "see")
-            story = await self._adrift.story(handle) if answer is None else answer[0]
-            if story["phase"] != "gone":
-                stories[instance] = story
+        ended = {h.data["instance"] for h in handles} & self._used.keys()
+        found = {instance: self._used[instance] for instance in ended}
+        stories = await self._stories([handle for handle in handles if handle.data["instance"] not in ended])
         if stories:
             self._note_peaks(await self._ctx.in_thread(usage.measure, stories), found)
         return found
+
+    async def claim(self, handles: Sequence[Handle], pids: Sequence[int]) -> Mapping[int, str]:
+        stories = await self._stories(handles)
+        return await self._ctx.in_thread(claims.owners, stories, pids)  # type: ignore[no-any-return]
+
+    async def _stories(self, handles: Sequence[Handle]) -> dict[str, Message]:
+        """What there is to say of each body that is not gone."""
+        stories: dict[str, Message] = {}
+        for handle in handles:
+            answer = await self._ask(handle, "see")
+            story = await self._adrift.story(handle) if answer is None else answer[0]
+            if story["phase"] != "gone":
+                stories[handle.data["instance"]] = story
+        return stories
 
     def _note_peaks(self, measured: Mapping[str, Stats], found: dict[str, Stats]) -> None:
         """Puts the figures into `found`, with the largest peak that each body was ever seen with."""

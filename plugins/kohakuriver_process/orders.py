@@ -81,8 +81,9 @@ def refusals(job: Job, limits: Limits, me: Person) -> list[str]:
 
 def _unsuitable(grant: Grant) -> list[str]:
     found = []
-    if grant.devices:
-        found.append("plain processes cannot be given devices")
+    strange = [device.id for device in grant.devices if "host" not in device.modes or device.uuid is None]
+    if strange:
+        found.append(f"plain processes cannot be given device {strange[0]}: the node's own driver does not serve it")
     if grant.disk is not None:
         found.append("plain processes cannot be limited in disk space")
     missing = sorted(set(grant.cpus or ()) - os.sched_getaffinity(0))

@@ -58,9 +58,23 @@ def test_a_script_is_private_and_run_by_its_own_interpreter_or_the_shell(tmp_pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["script"]
 
 
-def make(assign, devices=None):
+def make(assign, devices=None, **env):
     backend = FakeBackend()
-    return jobs.job(assign, backend, directory=Path("/x"), devices=devices or {}, env={}, argv=assign.argv)
+    return jobs.job(assign, backend, directory=Path("/x"), devices=devices or {}, env=env, argv=assign.argv)
+
+
+def test_granted_cards_are_named_to_cuda_by_uuid_in_the_order_of_nvidia_smi():
+    cards = [
+        WireDevice(id="0000:02:00.0", uuid="GPU-b", index=1),
+        WireDevice(id="0000:01:00.0/MIG-c", uuid="MIG-c", index=0),
+    ]
+    reserved = WireReserved(devices=[card.id for card in cards])
+    env = make(assignment(reserved=reserved), {card.id: card for card in cards}, CUDA_VISIBLE_DEVICES="7", MINE="1").env
+    assert env == {"CUDA_VISIBLE_DEVICES": "MIG-c,GPU-b", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "MINE": "1"}
+
+
+def test_without_a_card_none_is_visible_whatever_the_task_says():
+    assert make(assignment(), CUDA_VISIBLE_DEVICES="0").env["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_the_grant_is_what_was_reserved():

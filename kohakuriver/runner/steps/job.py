@@ -6,6 +6,7 @@ from pathlib import Path
 from kohakuriver.errors import Invalid
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Grant, Image, Job
+from kohakuriver.runner.steps.devices import devices as cards
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import Assign, WireDevice
 from kohakuriver.wire.machine import device_of
@@ -39,6 +40,7 @@ def job(
     argv: Sequence[str],
 ) -> Job:
     """Everything that the backend is told. Raises Invalid for options that it does not take."""
+    granted = None if backend.features.remote else grant(assign, devices)
     return Job(
         instance=assign.instance,
         attempt=assign.attempt,
@@ -46,10 +48,10 @@ def job(
         persistent=assign.kind == "vps",
         argv=tuple(argv),
         workdir=assign.workdir,
-        env=env,
+        env=env if granted is None else {**env, **cards(granted.devices)},
         secrets=dict(assign.secrets),
         image=image(assign, backend),
-        grant=None if backend.features.remote else grant(assign, devices),
+        grant=granted,
         directory=directory,
         options=codec.convert(assign.options, backend.Options),
     )

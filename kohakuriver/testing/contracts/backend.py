@@ -6,6 +6,7 @@ class TestMine(BackendContract):
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.hooks.capabilities import CanPause
+from kohakuriver.hooks.capabilities import CanClaim, CanPause
 from kohakuriver.hooks.values import Exit, Handle, Job, Offsets
 from kohakuriver.testing.contracts.kit import BackendKit
 
@@ -286,6 +287,15 @@ class BackendContract:
         other, _ = await self.begin(backend, kit.job(kit.programs.sleep()))
         await backend.remove(other)
         assert len(await backend.stats([handle, other])) == 1
+
+    async def test_a_foreign_process_is_claimed_by_no_body(self, backend: Backend, kit: BackendKit) -> None:
+        if not isinstance(backend, CanClaim):
+            return
+        handle, run = await self.begin(backend, kit.job(kit.programs.sleep()))
+        await until_up(backend, handle, run)
+        assert await backend.claim([handle], [os.getpid(), 1]) == {}
+        await backend.remove(handle)
+        assert await backend.claim([handle], [os.getpid()]) == {}
 
     async def test_pause_holds_everything_until_resume(self, backend: Backend, kit: BackendKit) -> None:
         if not isinstance(backend, CanPause):
