@@ -13,6 +13,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from kohakuriver.testing import dockerd as docker_daemons
+
 ROOT = Path(__file__).parents[1]
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -49,7 +51,12 @@ def why_no_postgres() -> str | None:
     return "needs the PostgreSQL server programs (Debian: postgresql)"
 
 
-WHY_NOT = {"root": why_no_root, "netns": why_no_netns, "postgres": why_no_postgres}
+WHY_NOT = {
+    "root": why_no_root,
+    "netns": why_no_netns,
+    "postgres": why_no_postgres,
+    "docker": functools.cache(docker_daemons.why_not),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

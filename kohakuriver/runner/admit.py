@@ -24,17 +24,27 @@ class Refusal:
 
 
 def choose(desk: Desk, assign: Assign) -> Backend | Refusal:
-    """The backend for an assignment."""
+    """The backend for an assignment: the one it names, else this node's default, else the one that can do what it asks
+    for, an image or the node's own files.
+    """
     name = assign.backend or desk.settings.default_backend
-    if name is None and len(desk.backends) == 1:
-        name = next(iter(desk.backends))
     if name is None:
-        return Refusal(reason="no backend is named and this node has no default one", for_good=True)
+        return _able(desk, assign)
     backend = desk.backends.get(name)
     if backend is None:
         known = ", ".join(sorted(desk.backends)) or "none"
         return Refusal(reason=f"this node has no backend {name}; it has {known}", for_good=True)
     return backend
+
+
+def _able(desk: Desk, assign: Assign) -> Backend | Refusal:
+    wants_image = assign.image is not None or assign.container is not None
+    able = [backend for backend in desk.backends.values() if bool(backend.features.images) == wants_image]
+    if len(able) == 1 or len(desk.backends) == 1:
+        return next(iter(able or desk.backends.values()))
+    if not able:
+        return Refusal(reason=f"no backend of this node takes {'an' if wants_image else 'no'} image", for_good=True)
+    return Refusal(reason="no backend is named and this node has no default one", for_good=True)
 
 
 def proper(assign: Assign) -> bool:
@@ -72,16 +82,7 @@ def too_much(
 async def problems(desk: Desk, backend: Backend, assign: Assign) -> Refusal | None:
     """What the backend itself says, before anything exists."""
     try:
-    return _device_taken(asked, parts, cells)
-
-
-def _device_taken(asked: WireReserved, parts: Sequence[WireReserved], cells: Sequence[WireCell]) -> str | None:
-    known = {device.id: device for cell in cells for device in cell.devices}
         async with asyncio.timeout(desk.settings.check_limit):
-        if device not in known:
-            return f"device {device} is not known here now"
-        if known[device].fault is not None:
-            return f"device {device}: {known[device].fault}"
             found = await backend.check(desk.plan(assign, backend))
     except TimeoutError:
         return Refusal(reason=f"backend {backend.name} does not answer", for_good=False)

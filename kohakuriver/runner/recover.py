@@ -30,14 +30,16 @@ def adopt(desk: Desk, attempts: Attempts) -> None:
 
 async def recover(desk: Desk, attempts: Attempts, backend: Backend) -> None:
     """Takes in the bodies of one backend that the journal does not know; tries until the backend answers."""
-    wait = 1.0
+    wait, told = 1.0, ""
     while True:
         try:
             async with asyncio.timeout(desk.settings.see_limit):
                 found = await backend.found()
             break
         except (PluginError, TimeoutError, OSError) as error:
-            log.warning("a backend cannot say what it holds", extra={"backend": backend.name, "error": str(error)})
+            if str(error) != told:
+                told = str(error)
+                log.warning("a backend cannot say what it holds", extra={"backend": backend.name, "error": told})
             await desk.clock.sleep(wait)
             wait = min(wait * 2, LONGEST_RETRY)
     known = {entry.instance for entry in desk.journal.attempts.values()}

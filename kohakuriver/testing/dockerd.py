@@ -1,0 +1,143 @@
+"""A Docker daemon of the test's own: data, socket and network namespace apart from anybody else's. Needs root.
+
+What it does to the daemon (kill, freeze, restart) is what happens to real ones.
+"""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+IMAGE = "kohakuriver.test/busybox:1"
+READY = 60.0
+BUSYBOX = Path("/bin/busybox")
+LONGEST_SOCKET = 90
+
+
+def why_not() -> str | None:
+    """Why no daemon can be started here; None when one can."""
+    if os.geteuid() != 0:
+        return "needs root for a Docker daemon"
+    if shutil.which("dockerd") is None:
+        return "needs the program dockerd (Debian: docker.io)"
+    if not BUSYBOX.exists():
+        return "needs a static busybox for an image (Debian: busybox-static)"
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=10, check=False).returncode:
+        return "needs a kernel that makes network namespaces for a Docker daemon"
+    return None
+
+
+class Dockerd:
+    """One daemon. May be started and ended as often as a test wants; containers and images stay on its disk."""
+
+    def __init__(self, directory: Path, *, live_restore: bool = False) -> None:
+        """`directory` is its own; short, for its socket lies there."""
+        self.directory = directory
+        self.socket = directory / "docker.sock"
+        assert len(str(self.socket)) < LONGEST_SOCKET
+        self.live_restore = live_restore
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "daemon.json").write_text("{}")
+        places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid", "--config-file": "daemon.json"}
+        words = [word for flag, name in places.items() for word in (flag, str(self.directory / name))]
+        words += ["-H", f"unix://{self.socket}", "--cgroup-parent", f"/{self.directory.name}", "--iptables=false"]
+        words += ["--ip6tables=false", "--bridge=none", *(["--live-restore"] if self.live_restore else [])]
+        (self.directory / "pid").unlink(missing_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "--net", "dockerd", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._until_ready()
+
+    def stop(self) -> None:
+        """Asks it to end, as systemd does, and returns when it has."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(READY)
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends it at once, by SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(READY)
+        self._process = None
+
+    def freeze(self) -> None:
+        """It answers nothing more, and holds every connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def load_image(self, name: str = IMAGE) -> None:
+        """An image of busybox alone, made here: no registry is asked."""
+        self.docker("import", "-", name, input=_tree())
+
+    def docker(self, *words: str, input: bytes = b"", limit: float = 60.0) -> str:
+        """Docker's own client. Raises CalledProcessError."""
+        done = subprocess.run(
+            ["docker", "-H", f"unix://{self.socket}", *words],
+            input=input,
+            capture_output=True,
+            timeout=limit,
+            check=True,
+        )
+        return done.stdout.decode()
+
+    def close(self) -> None:
+        """Ends it with everything that it runs, and leaves no mount and no file."""
+        if self._process is not None:
+            self.thaw()
+            names = self.docker("ps", "-aq").split()
+            if names:
+                self.docker("rm", "-f", *names)
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}")):
+            group.rmdir()
+
+    def _until_ready(self) -> None:
+        deadline = time.monotonic() + READY
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                break
+            try:
+                self.docker("version", limit=READY)
+            except subprocess.CalledProcessError:
+                time.sleep(0.05)
+                continue
+            return
+        raise RuntimeError(f"no Docker daemon: {(self.directory / 'log').read_text()[-2000:]}")
+
+
+def _tree() -> bytes:
+    found = io.BytesIO()
+    names = subprocess.run([BUSYBOX, "--list"], capture_output=True, timeout=10, check=True).stdout.decode().split()
+    with tarfile.open(fileobj=found, mode="w") as tar:
+        tar.add(BUSYBOX, "bin/busybox")
+        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700)):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        for name in names:
+            if name != "busybox":
+                entry = tarfile.TarInfo(f"bin/{name}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(entry)
+    return found.getvalue()

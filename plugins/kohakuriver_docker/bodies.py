@@ -1,0 +1,171 @@
+"""Making and starting containers: once each, whoever dies or hangs in between.
+
+The daemon would start an ended container again when asked to. So nothing is started that may have been started: a
+container that this process did not just make is looked at, twice, before.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from kohakuriver.errors import PluginError
+from kohakuriver.hooks.values import Job, Mount
+from kohakuriver_docker import order
+from kohakuriver_docker.attached import Attached
+from kohakuriver_docker.config import Settings
+from kohakuriver_docker.container import Container, run_of
+from kohakuriver_docker.devices import Way
+from kohakuriver_docker.engine import LONG, Engine, EngineError
+from kohakuriver_docker.names import Names
+from kohakuriver_docker.programs import Programs
+
+logger = logging.getLogger(__name__)
+
+#: seconds in which a request that reached the daemon before it was restarted or stopped has begun to act
+SETTLED = 0.2
+CONFLICT, MISSING = 409, 404
+
+
+class Bodies:
+    """Those of one runner."""
+
+    def __init__(self, engine: Engine, names: Names, settings: Settings, cores: int) -> None:
+        self._engine = engine
+        self._names = names
+        self._settings = settings
+        self._programs = Programs(engine)
+        #: the daemon gets slower with more
+        self._gate = asyncio.Semaphore(settings.most_starts or 4 * cores)
+        self._turns: dict[str, asyncio.Lock] = {}
+        #: made by this process and never asked to start
+        self._fresh: set[str] = set()
+        self._has_network = False
+        #: attachments that no reader has taken yet, by container
+        self.attached: dict[str, Attached] = {}
+        #: instances whose creation was asked for and not answered: a container may come to be that nobody knows
+        self.doubtful: set[str] = set()
+
+    async def find(self, instance: str) -> Container | None:
+        """The container under our name for this instance, whoever's it is."""
+        try:
+            return await self.inspect(self._names.container(instance))
+        except EngineError as error:
+            if error.status == MISSING:
+                return None
+            raise
+
+    async def inspect(self, container: str) -> Container:
+        return await self._engine.ask(Container, f"/containers/{container}/json")
+
+    async def create(self, job: Job, mounts: Sequence[Mount], how: Way | None) -> str:
+        """The id of the container, new or found under its name. Raises PluginError for a stranger's."""
+        body = order.body(job, self._settings, self._names, mounts=mounts, how=how)
+        async with self._gate:
+            if order.network_of(job, self._settings) == "private":
+                await self._network()
+            self.doubtful.add(job.instance)
+            try:
+                made = await self._engine.ask(
+                    dict[str, object],
+                    "/containers/create",
+                    method="POST",
+                    params={"name": self._names.container(job.instance)},
+                    body=body,
+                    limit=LONG,
+                )
+            except EngineError as error:
+                if error.status != CONFLICT:
+                    self.doubtful.discard(job.instance)
+                    raise PluginError(f"body {job.instance} cannot be made: {error.message}") from None
+                return await self._known(job, error.message)
+        self.doubtful.discard(job.instance)
+        container = str(made["Id"])
+        self._fresh.add(container)
+        return container
+
+    async def _known(self, job: Job, message: str) -> str:
+        found = await self.find(job.instance)
+        if found is None:
+            raise PluginError(f"body {job.instance} cannot be made now: {message}")
+        self.doubtful.discard(job.instance)
+        if not self._names.is_ours(found.config.labels, job.instance):
+            name = self._names.container(job.instance)
+            raise PluginError(f"body {job.instance}: somebody else's container is named {name}; rename or remove it")
+        return found.id
+
+    async def start(self, container: str, job: Job) -> str:
+        """The run: of this start, or of the one that was."""
+        async with self._turns.setdefault(container, asyncio.Lock()):
+            fresh = container in self._fresh
+            self._fresh.discard(container)
+            if not fresh and await self._was_started(container):
+                return run_of(container)
+            await self._programs.must_exist(container, job)
+            attached = Attached(self._engine, container)
+            await attached.open()
+            try:
+                async with self._gate:
+                    await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
+            except BaseException as error:
+                await attached.close()
+                if isinstance(error, EngineError):
+                    self._has_network = False
+                    raise PluginError(f"body {job.instance} cannot be started: {error.message}") from None
+                raise
+            self.attached[container] = attached
+            return run_of(container)
+
+    async def _was_started(self, container: str) -> bool:
+        for pause in (SETTLED, 0.0):
+            if (await self.inspect(container)).state.ever_started:
+                return True
+            await asyncio.sleep(pause)
+        return False
+
+    async def forget(self, container: str) -> None:
+        """Lets go of what is kept of a container that is gone."""
+        self._fresh.discard(container)
+        self._turns.pop(container, None)
+        attached = self.attached.pop(container, None)
+        if attached is not None:
+            await attached.close()
+
+    async def clear_doubtful(self) -> None:
+        """Removes containers that came to be after their creation was given up; none that ever ran."""
+        for instance in list(self.doubtful):
+            found = await self.find(instance)
+            if found is not None and self._names.is_ours(found.config.labels, instance):
+                if found.state.ever_started:
+                    continue
+                logger.warning("a container that nobody waited for is removed", extra={"instance": instance})
+                await self._engine.send("DELETE", f"/containers/{found.id}", params={"v": "1"}, limit=LONG)
+            self.doubtful.discard(instance)
+
+    async def _network(self) -> None:
+        """A bridge of ours, on which containers do not reach each other. It stays as long as the node."""
+        if self._has_network:
+            return
+        try:
+            await self._engine.send("GET", f"/networks/{self._names.network}")
+        except EngineError as error:
+            if error.status != MISSING:
+                raise
+            await self._make_network()
+        self._has_network = True
+
+    async def _make_network(self) -> None:
+        body = {
+            "Name": self._names.network,
+            "CheckDuplicate": True,
+            "Driver": "bridge",
+            "Options": {"com.docker.network.bridge.enable_icc": "false"},
+            "Labels": self._names.own,
+        }
+        try:
+            await self._engine.send("POST", "/networks/create", body=body, limit=LONG)
+        except EngineError as error:
+            if error.status != CONFLICT:
+                raise PluginError(
+                    f"no network for containers can be made: {error.message}; "
+                    'see the daemon\'s log, or set plugins.docker.network = "none"'
+                ) from None
