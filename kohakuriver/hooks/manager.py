@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
@@ -151,6 +151,16 @@ def _classes(hook: Callable[[], Sequence[Any]], kind: type[Part]) -> Sequence[ty
                 raise PluginError(f"{part.__name__} has no name")
             found.append(part)
     return found
+
+
+@cache
+def brought_by(backend: type[Backend]) -> tuple[str, str]:
+    """The plugin that this class comes from, and its package with the version; empty where none is installed."""
+    top = backend.__module__.partition(".")[0]
+    for point in entry_points(group=GROUP):
+        if point.module.partition(".")[0] == top and point.dist is not None:
+            return point.name, f"{point.dist.name} {point.dist.version}"
+    return "", ""
 
 
 def options_schema(backend: type[Backend] | Backend) -> Mapping[str, Any]:

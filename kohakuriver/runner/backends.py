@@ -10,7 +10,7 @@ from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.capabilities import capabilities
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.manager import brought_by
-from kohakuriver.hooks.values import Device, Probe
+from kohakuriver.hooks.values import API_VERSION, Device, Probe
 from kohakuriver.runner.probes import numa
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.wire import codec
@@ -95,6 +95,7 @@ def _info(backend: Backend, probe: Probe) -> BackendInfo:
         facts=dict(probe.facts),
         plugin=plugin,
         package=package,
+        api=API_VERSION,
     )
 
 

@@ -77,6 +77,8 @@ class BackendInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     #: the plugin that brings it, and that one's package with its version, as this node has it
     plugin: str = ""
     package: str = ""
+    #: version of the plugin contract
+    api: Count = 0
 
 
 class Hello(Message, kw_only=True, tag="hello"):

@@ -14,6 +14,7 @@ from kohakuriver.host import accounts, credentials, tasks
 from kohakuriver.host.host import Host
 from kohakuriver.store.models import MetaRow
 from kohakuriver.store.write import lock
+from kohakuriver.web.api.plugins import with_nodes
 from kohakuriver.web.call import Call
 from kohakuriver.web.guard import is_local
 from kohakuriver.web.metrics import measure
@@ -32,10 +33,11 @@ async def show_status(call: Call[queries.Query, None]) -> api.StatusView:
 
 
 async def list_plugins(call: Call[queries.Paging, None]) -> api.Page[api.PluginView]:
-    """What is installed on the host."""
+    """What is installed on the host, and what the nodes have."""
     authorize(call.actor, Action.ABOUT)
     plugins = call.host.plugins
-    return api.Page(items=[] if plugins is None else [_plugin(found) for found in plugins.list()])
+    own = [] if plugins is None else [_plugin(found) for found in plugins.list()]
+    return api.Page(items=with_nodes(own, call.host.roster.live()))
 
 
 async def show_version(call: Call[queries.Query, None]) -> api.VersionView:  # noqa: ARG001 - handlers are alike
