@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from kohakuriver.errors import KohakuRiverError, PluginError
+from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.values import Handle
 from kohakuriver.runner import admit
 from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.entry import ENDING, Entry, nothing_assigned, without_secrets
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: longer than an assignment can take (settings.check_limit); what may still wait then is a removal or a full disk
 SETTLE_SECONDS = 15.0
+#: how an attempt without a handle may have ended although its body was made
+AFTER_CREATE = frozenset({"start_failed", "never_started"})
 
 
 class Attempts:
@@ -122,14 +126,25 @@ class Attempts:
             return
         backend = self.desk.backends.get(entry.backend)
         try:
-            if backend is not None and entry.handle is not None:
+            if backend is not None:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
-                    await backend.remove(entry.handle)
+                    for handle in await self._bodies(backend, entry):
+                        await backend.remove(handle)
         except (PluginError, TimeoutError, OSError) as error:  # the row stays, the host says it again
             log.warning("a body cannot be removed yet", extra={"attempt": attempt, "error": str(error)})
             return
-        await self.desk.output.remove(attempt, self.desk.directory(entry.instance))
+        await self.desk.output.remove(attempt, *self.desk.places(entry.instance))
         await self.desk.journal.remove(attempt)
+
+    async def _bodies(self, backend: Backend, entry: Entry) -> list[Handle]:
+        """What is to be removed. A body may be there whose handle was never written down; not if it ran."""
+        if entry.handle is not None:
+            return [entry.handle]
+        final = await self.desk.journal.final(entry.attempt)
+        if final is None or final.what not in AFTER_CREATE:
+            return []
+        found = [handle for instance, handle in await backend.found() if instance == entry.instance]
+        return [handle for handle in found if (await backend.see(handle)).phase == "created"]
 
     async def _admit(self, assign: Assign) -> admit.Refusal | str:
         """A refusal, or the name of the backend; what is asked for counts from here on."""
@@ -208,6 +223,8 @@ class Attempts:
                 await call()
             except KohakuRiverError as error:  # logged here; the host sees no answer and sends it again
                 log.warning("a message had no effect", extra={"attempt": attempt, "error": error.message})
+            except Exception:  # one poisoned attempt takes no runner down; logged here, and the host sends it again
+                log.exception("a message had no effect", extra={"attempt": attempt})
 
         task = self._group.create_task(turn(), name=f"turn {attempt}")
         self._turns[attempt] = task

@@ -1,6 +1,7 @@
 """Whether an assignment is taken on: what can never run here, and what would exceed this journal's own sum."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from kohakuriver.errors import KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.runner.desk import Desk
 from kohakuriver.wire.link import Assign, WireCell, WireReserved
+
+log = logging.getLogger(__name__)
 
 #: attempts and instances name files and directories
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -72,7 +75,16 @@ def too_much(
     taken = sorted(set(asked.cpus) & {cpu for part in parts for cpu in part.cpus})
     if taken:
         return f"cpu {taken[0]} is given to another attempt"
+    return _device_taken(asked, parts, cells)
+
+
+def _device_taken(asked: WireReserved, parts: Sequence[WireReserved], cells: Sequence[WireCell]) -> str | None:
+    known = {device.id: device for cell in cells for device in cell.devices}
     for device in asked.devices:
+        if device not in known:
+            return f"device {device} is not known here now"
+        if known[device].fault is not None:
+            return f"device {device}: {known[device].fault}"
         share = sum(part.share_milli for part in parts if device in part.devices)
         if share + asked.share_milli > WHOLE:
             return f"device {device} is given to another attempt"
@@ -89,4 +101,9 @@ async def problems(desk: Desk, backend: Backend, assign: Assign) -> Refusal | No
     except KohakuRiverError as error:
         field = f"{error.field}: " if error.field else ""
         return Refusal(reason=f"{field}{error.message}", for_good=not isinstance(error, PluginError))
+    except OSError as error:
+        return Refusal(reason=f"backend {backend.name} does not answer: {error}", for_good=False)
+    except Exception as error:  # a plugin's fault is its own: logged, and the host is told
+        log.exception("a backend's check crashed", extra={"attempt": assign.attempt, "backend": backend.name})
+        return Refusal(reason=f"backend {backend.name} failed: {error!r}", for_good=True)
     return Refusal(reason="; ".join(found), for_good=True) if found else None

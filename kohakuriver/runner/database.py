@@ -6,6 +6,7 @@ nothing of it, and the next commit that waits brings it to the disk as well (htt
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -16,10 +17,14 @@ from typing import Any
 
 from kohakuriver.errors import StorageFull, StoreError
 
+log = logging.getLogger(__name__)
+
 Statement = tuple[str, Sequence[Any]]
 Rows = list[tuple[Any, ...]]
 
 MOST_MEMBERS = 256
+#: what is wrong with one caller's values or rows, and not with the file
+_OWN_FAULT = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, ValueError)
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -167,10 +172,18 @@ def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> list[Rows
         results = [_member(connection, work) for work in batch]
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return [StorageFull(f"the journal cannot be written: {error}")] * len(batch)
+        _undo(connection)
+        return [StorageFull(f"the journal cannot be written: {error}") for _ in batch]
+    except Exception as error:  # whatever it was: all of these callers are told, and the thread serves the next
+        log.exception("a commit failed", extra={"members": len(batch)})
+        _undo(connection)
+        return [StoreError(f"the journal failed: {error!r}") for _ in batch]
     return results
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _member(connection: sqlite3.Connection, work: _Work) -> Rows | Exception:
@@ -181,7 +194,7 @@ def _member(connection: sqlite3.Connection, work: _Work) -> Rows | Exception:
     try:
         for sql, values in work.statements:
             connection.execute(sql, values)
-    except sqlite3.IntegrityError as error:
+    except _OWN_FAULT as error:
         connection.execute("ROLLBACK TO member")
         return StoreError(f"the journal refuses this: {error}")
     finally:
@@ -207,13 +220,18 @@ def _all(setters: Sequence[Callable[[], None]]) -> None:
 
 def _setter(work: _Work, result: Rows | Exception) -> Callable[[], None]:
     def setter() -> None:
-        if not isinstance(result, Exception):
-            work.applied()
+        outcome = result
+        if not isinstance(outcome, Exception):
+            try:
+                work.applied()
+            except Exception as error:  # its caller is told; those behind it in the commit must not wait for ever
+                log.exception("memory cannot follow a commit")
+                outcome = error
         if work.answer.done():
             return
-        if isinstance(result, Exception):
-            work.answer.set_exception(result)
+        if isinstance(outcome, Exception):
+            work.answer.set_exception(outcome)
         else:
-            work.answer.set_result(result)
+            work.answer.set_result(outcome)
 
     return setter

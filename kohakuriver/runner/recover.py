@@ -3,13 +3,14 @@
 import asyncio
 import logging
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import PluginError, StorageFull, StoreError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Handle, Seen
 from kohakuriver.runner.accept import Attempts
 from kohakuriver.runner.admit import NAME
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import Entry, nothing_assigned
+from kohakuriver.wire.link import Report
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ async def recover(desk: Desk, attempts: Attempts, backend: Backend) -> None:
             async with asyncio.timeout(desk.settings.see_limit):
                 found = await backend.found()
             break
-        except (PluginError, TimeoutError, OSError) as error:
-            if str(error) != told:
-                told = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises: logged, and asked again
+            if repr(error) != told:
+                told = repr(error)
                 log.warning("a backend cannot say what it holds", extra={"backend": backend.name, "error": told})
             await desk.clock.sleep(wait)
             wait = min(wait * 2, LONGEST_RETRY)
@@ -46,12 +47,15 @@ async def recover(desk: Desk, attempts: Attempts, backend: Backend) -> None:
     for instance, handle in found:
         if instance not in known and NAME.fullmatch(instance):
             await _take_in(desk, backend, instance, handle)
-            attempts.supervise(instance)
+            if instance in desk.journal.attempts:
+                attempts.supervise(instance)
 
 
 async def _take_in(desk: Desk, backend: Backend, instance: str, handle: Handle) -> None:
     """Journals a body that nobody assigned, and reports it. It is held until a wish ends it."""
     seen = await _see(desk, backend, handle)
+    if instance in desk.journal.attempts:  # assigned meanwhile
+        return
     facts = {"instance": instance, "backend": backend.name, "phase": seen.phase, "note": seen.note[:200]}
     entry = Entry(
         attempt=instance,
@@ -64,7 +68,23 @@ async def _take_in(desk: Desk, backend: Backend, instance: str, handle: Handle) 
         recovered=True,
     )
     log.warning("a body without a journal row is held", extra={"instance": instance, "backend": backend.name})
-    await desk.journal.add(entry, desk.report(instance, "recovered", found=facts))
+    await _add(desk, entry, desk.report(instance, "recovered", found=facts))
+
+
+async def _add(desk: Desk, entry: Entry, report: Report) -> None:
+    wait = 1.0
+    while True:
+        try:
+            await desk.journal.add(entry, report)
+        except StorageFull as error:
+            log.warning("a body cannot be journaled yet", extra={"attempt": entry.attempt, "error": error.message})
+            await desk.clock.sleep(wait)
+            wait = min(wait * 2, LONGEST_RETRY)
+        except StoreError as error:  # an assignment of it was faster: it is held already
+            log.info("a body was journaled before", extra={"attempt": entry.attempt, "error": error.message})
+            return
+        else:
+            return
 
 
 async def _see(desk: Desk, backend: Backend, handle: Handle) -> Seen:

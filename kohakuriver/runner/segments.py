@@ -5,6 +5,7 @@ A file is named by its stream and the offset of its first byte, so that the dire
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 from kohakuriver.runner.settings import OutputLimits
@@ -13,7 +14,7 @@ _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Segments:
-    """One stream. Not for two threads at once."""
+    """One stream. A thread that nobody waits for any more may be writing when the next one comes: it goes first."""
 
     def __init__(self, directory: Path, stream: str, limits: OutputLimits) -> None:
         self.directory = directory
@@ -21,6 +22,7 @@ class Segments:
         self.limits = limits
         #: (first offset, length), ascending; the one that starts at 0 is the head
         self.parts: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
 
     @property
     def end(self) -> int:
@@ -39,33 +41,26 @@ class Segments:
         self.parts = sorted(part for part in found if part[1])
 
     def write(self, offset: int, data: bytes) -> None:
-        """Appends. An offset behind the end is a gap: what lies between the head and the gap is given up.
+        """Appends. An offset behind the end is a gap: what lies between the head and the gap is given up. Bytes that
+        are there already, by a call that nobody waited for, are skipped.
 
-        Raises OSError when the disk takes no more; nothing of this call is kept then.
+        Raises OSError when the disk takes no more; the rest of this call is not kept then.
         """
-        if offset < self.end:
-            raise ValueError(f"{self.stream}: {offset} lies before the end {self.end}")
-        if offset > self.end:
-            self._drop_tail()
-        while data:
-            start, length = self._room(offset)
-            most = (self.limits.head if start == 0 else self.limits.segment) - length
-            piece, data = data[:most], data[most:]
-            self._put(start, length, piece)
-            self._note(start, length + len(piece))
-            offset += len(piece)
-        self._prune()
+        with self._lock:
+            done = max(0, self.end - offset)
+            self._append(offset + done, data[done:])
 
     def read(self, offset: int, most: int) -> tuple[int, bytes]:
         """The first kept bytes at or after the offset, and where they lie; empty when there are none.
 
         Raises FileNotFoundError when they were removed meanwhile: that is no end of the output.
         """
-        for start, length in self.parts:
-            if offset < start + length:
-                at = max(offset, start)
-                return at, self._get(start, at - start, min(most, start + length - at))
-        return max(offset, self.end), b""
+        with self._lock:
+            for start, length in self.parts:
+                if offset < start + length:
+                    at = max(offset, start)
+                    return at, self._get(start, at - start, min(most, start + length - at))
+            return max(offset, self.end), b""
 
     def kept(self) -> tuple[int, int]:
         """Lengths of the head and of the tail."""
@@ -81,6 +76,18 @@ class Segments:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def _append(self, offset: int, data: bytes) -> None:
+        if offset > self.end:
+            self._drop_tail()
+        while data:
+            start, length = self._room(offset)
+            most = (self.limits.head if start == 0 else self.limits.segment) - length
+            piece, data = data[:most], data[most:]
+            self._put(start, length, piece)
+            self._note(start, length + len(piece))
+            offset += len(piece)
+        self._prune()
 
     def _tail_start(self) -> int:
         return next((start for start, _ in self.parts if start), self.end)

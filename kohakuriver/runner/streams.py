@@ -31,6 +31,8 @@ async def serve_dial(desk: Desk, dial: Dial) -> str | None:
         pieces = await _pieces(desk, dial)
     except KohakuRiverError as error:
         return error.message
+    except OSError as error:
+        return f"its output cannot be opened: {error.strerror or error}"
     settings = desk.settings
     try:
         reader, writer = await open_stream(

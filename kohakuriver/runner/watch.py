@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.backend import Backend
@@ -32,6 +33,7 @@ class Watch:
         self.attempt = attempt
         self.changed = changed
         self._refused = -1
+        self._ended: Callable[[], bool] = lambda: False
         self._stopping: asyncio.Task[None] | None = None
         self._stopping_for: tuple[str, int] | None = None
 
@@ -53,6 +55,7 @@ class Watch:
             waiting = group.create_task(self.backend.wait(self.handle, self.run))
             timer = None if self.entry.assign.time_limit is None else group.create_task(self._tick())
             waiting.add_done_callback(lambda _: self.changed.set())
+            self._ended = waiting.done
             while not waiting.done():
                 self.changed.clear()
                 await self._obey(group)
@@ -112,12 +115,34 @@ class Watch:
         if not isinstance(self.backend, CanPause):
             await self._refuse(entry, f"backend {self.backend.name} cannot pause")
             return
-        try:
-            await self.backend.pause(self.handle, self.run)
-        except PluginError as error:
-            await self._refuse(entry, error.message)
+        async with asyncio.TaskGroup() as group:
+            pausing = group.create_task(self._try_to_pause(self.backend))
+            await self._until_done_or_over(pausing)
+        if pausing.cancelled():
             return
-        await self._note_paused()
+        refused = pausing.result()
+        if refused is None:
+            await self._note_paused()
+        else:
+            await self._refuse(entry, refused)
+
+    async def _try_to_pause(self, backend: CanPause) -> str | None:
+        try:
+            await backend.pause(self.handle, self.run)
+        except PluginError as error:
+            return error.message
+        return None
+
+    async def _until_done_or_over(self, call: asyncio.Task[Any]) -> None:
+        """Waits for a call that may hang, but no longer than until the run shall end: a kill and a limit hold."""
+        call.add_done_callback(lambda _: self.changed.set())
+        while not call.done():
+            self.changed.clear()
+            if self._ended() or self.entry.wanted in ENDING or self._over(self.entry):
+                call.cancel()
+                break
+            await self.changed.wait()
+        self.changed.set()
 
     async def _refuse(self, entry: Entry, reason: str) -> None:
         self._refused = entry.revision
@@ -129,7 +154,11 @@ class Watch:
 
     async def _resume(self) -> None:
         if isinstance(self.backend, CanPause):
-            await self.backend.resume(self.handle, self.run)
+            async with asyncio.TaskGroup() as group:
+                resuming = group.create_task(self.backend.resume(self.handle, self.run))
+                await self._until_done_or_over(resuming)
+            if resuming.cancelled():
+                return
         entry = self.entry
         now = self.desk.clock.boot()
         since = now if entry.paused_at is None else entry.paused_at
