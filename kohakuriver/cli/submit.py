@@ -64,7 +64,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "memory": _size(args.memory),
         "devices": words.devices(args.gpus) if args.gpus is not None else None,
         "backend": backend,
-        "options": words.options(args.option),
+        "options": _options(args),
         "container": container,
         "image": args.image,
         "time_limit": _seconds(args.time_limit, "--time-limit", least=1),
@@ -72,6 +72,12 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "priority": _number(args.priority, "--priority", -1000, 1000) or None,
     }
     return body | {key: value for key, value in wishes.items() if _said(value)}
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of `--option`, and what has a flag of its own."""
+    flags = {"mounts": args.mount, "network": args.network, "privileged": args.privileged}
+    return words.options(args.option) | {key: value for key, value in flags.items() if _said(value)}
 
 
 def _said(value: object) -> bool:

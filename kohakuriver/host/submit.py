@@ -31,6 +31,7 @@ from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
 from kohakuriver.host.many import after_of, array_of, states_of
+from kohakuriver.host.means import NO_CONTAINER, backend_of, check_options
 from kohakuriver.host.once import check_key
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import IdempotencyRow, TaskRow, UserRow
@@ -69,6 +70,7 @@ async def submit_tasks(
         return answer
     needs = await after_of(host, actor, request)
     specs = _specs(host, request, needs)
+    privileged = check_options(host, actor, specs[0].backend, specs[0].options)
     states = await states_of(host, needs)
     _check_disk(host.settings.data_dir, host.settings.disk_floor)
     now = host.clock.now()
@@ -79,7 +81,7 @@ async def submit_tasks(
     submitted = api.Submitted(batch=str(tasks[0].batch), tasks=[str(task.id) for task in tasks])
     # the key first, so that a second request with it fails by it and not by the limit
     answered = [] if key is None else [_answer(actor, key, digest, submitted, now)]
-    statements = [*answered, *_rows(host, actor, tasks), *_history(host, actor, tasks, now)]
+    statements = [*answered, *_rows(host, actor, tasks), *_history(host, actor, tasks, now, privileged=privileged)]
 
     def then() -> None:
         for task in tasks:
@@ -158,11 +160,7 @@ def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
     if request.pin and request.cores == 0:
         raise Invalid("pinning needs a number of cores", field="cores", value=0, limit="1 or more with pin")
     devices = request.devices
-    backend = request.backend
-    if request.container == "NULL":
-        backend = backend or _plain_backend(host)
-    elif request.container is not None or request.image is not None:
-        _check_image(host, backend)
+    backend = backend_of(host, backend=request.backend, image=request.image, container=request.container)
     wanted = (
         DeviceRequest()
         if devices is None
@@ -178,7 +176,7 @@ def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
         request=Request(cores=request.cores, pin=request.pin, memory=request.memory, devices=wanted),
         backend=backend,
         options=request.options,
-        container=None if request.container == "NULL" else request.container,
+        container=None if request.container == NO_CONTAINER else request.container,
         image=request.image,
         time_limit=request.time_limit,
         grace=host.settings.default_grace if request.grace is None else request.grace,
@@ -205,21 +203,6 @@ def _check_texts(request: api.SubmitTask) -> None:
         raise Invalid("a variable is given openly and as a secret", field=f"secrets.{min(both)}", value=min(both))
     if request.workdir is not None and not request.workdir.startswith("/"):
         raise Invalid("the working directory is an absolute path", field="workdir", value=request.workdir)
-
-
-def _plain_backend(host: Host) -> str | None:
-    """A backend that runs on the node's own files, if any node has one."""
-    found = {b.name for member in host.roster.live() for b in member.backends if b.usable and not b.images}
-    return min(found, default=None)
-
-
-def _check_image(host: Host, backend: str | None) -> None:
-    """An image needs a backend that takes one."""
-    able = {b.name for member in host.roster.live() for b in member.backends if b.images}
-    if not able or (backend is not None and backend not in able):
-        raise Invalid(
-            "no node has a backend that runs images", field="image", limit="a command without image or container"
-        )
 
 
 def _check_size(host: Host, spec: TaskSpec) -> int:
@@ -284,10 +267,9 @@ def _rows(host: Host, actor: Actor, tasks: Sequence[Task]) -> list[Statement]:
     return [lock(UserRow, id=actor.id), insert_if(TaskRow, rows[0], condition), *rest]
 
 
-def _history(host: Host, actor: Actor, tasks: Sequence[Task], now: datetime) -> list[Statement]:
-    row = records.event(
-        host.ids.next(), now, "submitted", by(actor), task=tasks[0].id, user=actor.id, detail={"tasks": len(tasks)}
-    )
+def _history(host: Host, actor: Actor, tasks: Sequence[Task], now: datetime, *, privileged: bool) -> list[Statement]:
+    detail = {"tasks": len(tasks)} | ({"privileged": True} if privileged else {})
+    row = records.event(host.ids.next(), now, "submitted", by(actor), task=tasks[0].id, user=actor.id, detail=detail)
     return records.events([row])
 
 

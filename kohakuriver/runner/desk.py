@@ -1,6 +1,6 @@
 """What every supervisor and handler of one runner works with. Made once by `runner.py`, passed along."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.output import OutputStore
 from kohakuriver.runner.probes.gpu import Gpus
 from kohakuriver.runner.settings import RunnerSettings
-from kohakuriver.runner.steps import environment, script
+from kohakuriver.runner.steps import environment, inside, script
 from kohakuriver.runner.steps import job as jobs
 from kohakuriver.wire.link import Assign, Report, WireDevice
 
@@ -43,6 +43,11 @@ class Desk:
     def directory(self, instance: str) -> Path:
         """The directory of a job."""
         return self.settings.data_dir / "jobs" / instance
+
+    def places(self, instance: str) -> Sequence[Path]:
+        """All that lies on this node for a job, besides its output."""
+        directory = self.directory(instance)
+        return directory, inside.scratch(self.settings, directory)
 
     def report(self, attempt: str, what: str, reason: str | None = None, **fields: Any) -> Report:
         """A report of now; the journal gives it its seq."""
@@ -74,20 +79,24 @@ class Desk:
         directory = self.directory(assign.instance)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if assign.script is not None:
-            script.write_script(directory, assign.script)
+            script.write_script(directory, assign.script, apart=inside.is_apart(backend))
+        if inside.is_apart(backend):
+            inside.make(self.settings, assign, directory)
         return self._job(assign, backend)
 
     def _job(self, assign: Assign, backend: Backend) -> Job:
         directory = self.directory(assign.instance)
+        apart = inside.is_apart(backend)
         argv = tuple(assign.argv)
         if assign.script is not None:
-            argv = script.script_argv(directory, assign.script, argv)
+            argv = script.script_argv(inside.OURS if apart else directory, assign.script, argv)
+        shared = self.settings.shared_dir
         env = environment.environment(
             assign,
             node=self.settings.name,
             now=self.clock.wall(),
-            shared_dir=self.settings.shared_dir,
-            local_temp_dir=self.settings.local_temp_dir,
+            shared_dir=inside.SHARED if apart and shared is not None else shared,
+            local_temp_dir=inside.SCRATCH if apart else self.settings.local_temp_dir,
         )
         return jobs.job(
             assign,
@@ -96,4 +105,5 @@ class Desk:
             devices=self.devices,
             env=env,
             argv=argv,
+            mounts=inside.mounts(self.settings, assign, directory) if apart else (),
         )

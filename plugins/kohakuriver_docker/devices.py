@@ -1,4 +1,4 @@
-"""Cards into a container: by NVIDIA's runtime hook or by CDI, named by UUID; and the environment that CUDA wants."""
+"""Cards into a container: by NVIDIA's runtime hook or by CDI, named by UUID; and no card for anybody else."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,4 @@ def environment(devices: Sequence[Device], how: Way | None) -> Mapping[str, str]
     `void` is what NVIDIA's hook and runtime take as none (NVIDIA container toolkit, NVIDIA_VISIBLE_DEVICES).
     """
     names = ",".join(device.uuid for device in devices if device.uuid)
-    if not names:
-        return {"NVIDIA_VISIBLE_DEVICES": "void"}
-    ours = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": names}
-    return {**ours, "NVIDIA_VISIBLE_DEVICES": "void" if how == "cdi" else names}
+    return {"NVIDIA_VISIBLE_DEVICES": names if names and how != "cdi" else "void"}

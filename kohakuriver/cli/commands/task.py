@@ -49,6 +49,11 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     add("--image", metavar="REF", help="image of a registry")
     add("--backend", metavar="NAME", help="what runs it, such as process")
     add("--option", metavar="K=V", action="append", default=[], help="option of the backend")
+    add(
+        "--mount", metavar="DIR:DIR[:ro]", action="append", default=[], help="directory of the node that may be mounted"
+    )
+    add("--network", choices=("private", "none", "host"), help="of a container; host is the node's own, for operators")
+    add("--privileged", action="store_true", help="a container with all rights on its node, for operators")
     add("--script", metavar="FILE", help="run this script, - for standard input; the command are its arguments")
     add("-e", "--env", metavar="K=V", action="append", default=[], help="environment; K alone takes your value")
     add("--secret", metavar="K[=V]", action="append", default=[], help="as --env, and never shown again")

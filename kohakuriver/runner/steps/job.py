@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kohakuriver.errors import Invalid
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.hooks.values import Grant, Image, Job
+from kohakuriver.hooks.values import Grant, Image, Job, Mount, Net
 from kohakuriver.runner.steps.devices import devices as cards
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import Assign, WireDevice
@@ -38,6 +38,7 @@ def job(
     devices: Mapping[str, WireDevice],
     env: Mapping[str, str],
     argv: Sequence[str],
+    mounts: Sequence[Mount] = (),
 ) -> Job:
     """Everything that the backend is told. Raises Invalid for options that it does not take."""
     granted = None if backend.features.remote else grant(assign, devices)
@@ -50,7 +51,9 @@ def job(
         workdir=assign.workdir,
         env=env if granted is None else {**env, **cards(granted.devices)},
         secrets=dict(assign.secrets),
+        mounts=tuple(mounts),
         image=image(assign, backend),
+        net=network(backend),
         grant=granted,
         directory=directory,
         options=codec.convert(assign.options, backend.Options),
@@ -66,3 +69,8 @@ def image(assign: Assign, backend: Backend) -> Image | None:
     if assign.image is None:
         raise Invalid(f"backend {backend.name} needs an image", field="image")
     return Image(kind=min(backend.features.images), reference=assign.image)
+
+
+def network(backend: Backend) -> Net:
+    """A network apart from the node's where the backend has one."""
+    return Net(mode="private" if "private" in backend.features.nets else "host")

@@ -13,10 +13,14 @@ def script_argv(directory: Path, text: str, arguments: Sequence[str]) -> tuple[s
     return (path, *arguments) if text.startswith("#!") else (SHELL, path, *arguments)
 
 
-def write_script(directory: Path, text: str) -> None:
-    """Writes `script` (mode 0700). Blocks; may be called again."""
+def write_script(directory: Path, text: str, *, apart: bool = False) -> None:
+    """Writes `script` (mode 0700). Blocks; may be called again. `apart`: it will be mounted, for whichever user the
+    body has; the directory keeps all others of the node out.
+    """
     fresh = directory / "script.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(fresh, flags, 0o700), "w", encoding="utf-8", newline="") as file:
         file.write(text)
+        if apart:
+            os.fchmod(file.fileno(), 0o755)
     fresh.replace(directory / "script")
