@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from kohakuriver.domain.needs import need_of
 from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.reasons import node_obstacle, too_little
-from kohakuriver.domain.rooms import Room, need_of
+from kohakuriver.domain.rooms import Room
 from kohakuriver.domain.tasks import Kind, Task
 
 

@@ -1,12 +1,12 @@
 """How much one owner may hold at once, and how much that is now. Simple sums; queues and fair shares come above it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kohakuriver.domain.arrays import Element
+from kohakuriver.domain.needs import Need
 from kohakuriver.domain.reasons import Reason, cores
-from kohakuriver.domain.resources import MILLI
-from kohakuriver.domain.rooms import Need
+from kohakuriver.domain.resources import MILLI, Reserved
 from kohakuriver.domain.units import show_size
 
 
@@ -19,6 +19,19 @@ class Limits:
     memory: int | None = None
     devices: int | None = None
 
+    def over(self, defaults: "Limits") -> "Limits":
+        """These, with the defaults where they say nothing; here and there 0 is no limit."""
+        return Limits(
+            tasks=_first(self.tasks, defaults.tasks),
+            cores=_first(self.cores, defaults.cores),
+            memory=_first(self.memory, defaults.memory),
+            devices=_first(self.devices, defaults.devices),
+        )
+
+
+def _first(own: int | None, default: int | None) -> int | None:
+    return (default if own is None else own) or None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
@@ -29,14 +42,31 @@ class Held:
     memory: int = 0
     devices: int = 0
 
-    def plus(self, need: Need) -> "Held":
-        return replace(
-            self,
-            tasks=self.tasks + 1,
-            cpu_milli=self.cpu_milli + need.milli,
-            memory=self.memory + need.memory,
-            devices=self.devices + need.count,
+    def plus(self, other: "Held") -> "Held":
+        return Held(
+            tasks=self.tasks + other.tasks,
+            cpu_milli=self.cpu_milli + other.cpu_milli,
+            memory=self.memory + other.memory,
+            devices=self.devices + other.devices,
         )
+
+    def minus(self, other: "Held") -> "Held":
+        return Held(
+            tasks=self.tasks - other.tasks,
+            cpu_milli=self.cpu_milli - other.cpu_milli,
+            memory=self.memory - other.memory,
+            devices=self.devices - other.devices,
+        )
+
+
+def held_for(need: Need) -> Held:
+    """What one attempt with this need holds."""
+    return Held(tasks=1, cpu_milli=need.milli, memory=need.memory, devices=need.count)
+
+
+def held_of(reserved: Reserved) -> Held:
+    """What the attempt with this reservation holds."""
+    return Held(tasks=1, cpu_milli=reserved.cpu_milli, memory=reserved.memory, devices=len(reserved.devices))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +85,7 @@ class Usage:
 
 def over_limit(limits: Limits, held: Held, need: Need) -> Reason | None:
     """The first limit that one more attempt would break, with numbers; None when it breaks none."""
-    after = held.plus(need)
+    after = held.plus(held_for(need))
     if limits.tasks is not None and after.tasks > limits.tasks:
         return _reason(f"its owner has {held.tasks} of at most {limits.tasks} tasks under way")
     if limits.cores is not None and after.cpu_milli > limits.cores * MILLI:

@@ -1,13 +1,13 @@
 """Nodes as values: what the scheduler and the pages know of them at one moment. Knows no link and no store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from kohakuriver.domain.resources import Inventory, Reserved
+from kohakuriver.domain.resources import Device, Inventory, Reserved
 
 #: seconds without a heartbeat, sent every 5 s, after which one is late
 LATE_SECONDS: Final = 10.0
@@ -77,6 +77,23 @@ class Node:
         """Whether it ever said what it has."""
         return bool(self.inventory.cells)
 
+    @cached_property
+    def cards(self) -> tuple[Device, ...]:
+        """The cards that processes and containers may be given."""
+        return tuple(device for device in self._given if not self._cordoned(device))
+
+    @cached_property
+    def cordoned_cards(self) -> tuple[Device, ...]:
+        """Those that would be among `cards` if they were not cordoned."""
+        return tuple(device for device in self._given if self._cordoned(device)) if self.cordons else ()
+
+    @property
+    def _given(self) -> Iterator[Device]:
+        return (device for device in self.inventory.devices if device.kind == "gpu" and "host" in device.modes)
+
+    def _cordoned(self, device: Device) -> bool:
+        return device.id in self.cordons or device.id.partition("/")[0] in self.cordons
+
     @property
     def obstacle(self) -> str | None:
         """Why it takes no new work at all, in words; None when it does."""
@@ -110,6 +127,12 @@ class Snapshot:
 
     nodes: tuple[Node, ...] = ()
     reserved: Mapping[int, tuple[Reserved, ...]] = field(default_factory=dict)
+    #: the moment; None: it does not matter
+    at: datetime | None = None
+    #: seconds after `at` in which these tasks have ended at the latest; a task that is not there may run for ever
+    ends: Mapping[int, float] = field(default_factory=dict)
+    #: when a node was last given work, as a number that rises with every placement
+    turns: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Mapping[str, Node]:

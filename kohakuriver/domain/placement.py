@@ -1,272 +1,162 @@
 """Who runs where: `plan` places what fits, in order, and says with numbers why the rest waits.
 
-Order: higher priority first, then older. What cannot start yet does not hold back what can. Tasks that ask for the
-same are one shape: a shape that does not fit is answered once, so that a placement costs the same in a long queue.
+Order: higher priority first, then older. A later task passes one that waits only where it does not move its start
+(`backfill.py`). Tasks that ask for the same are one group: once its first does not fit, nobody behind it is looked at,
+so that a placement costs the same in a long queue.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heapreplace
 
-from kohakuriver.domain.limits import Held, Limits, Usage, array_full, over_limit
-from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
-from kohakuriver.domain.reasons import (
-    NO_NODES,
-    Reason,
-    no_node_takes_it,
-    node_obstacle,
-    not_there,
-    too_little,
-    too_small,
-    unknown_node,
-)
-from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.rooms import Need, Room, need_of
-from kohakuriver.domain.tasks import Kind, Status, Task, TaskSpec, Wanted
-
-#: how good a node would be, among those on which the need fits: the lowest wins
-Strategy = Callable[[Room, Need], Any]
+from kohakuriver.domain.backfill import Backfill
+from kohakuriver.domain.limits import Held, Usage, array_full, held_for, over_limit
+from kohakuriver.domain.nodes import NodeStatus, Snapshot
+from kohakuriver.domain.plans import Ahead, Cause, Placement, Plan, Reasons, Waiting, told_of
+from kohakuriver.domain.queue import Queue, asks, group_of, rank
+from kohakuriver.domain.reasons import Reason, waits_until, would_delay
+from kohakuriver.domain.rooms import Room
+from kohakuriver.domain.shapes import Shape
+from kohakuriver.domain.strategies import Strategy, pack
+from kohakuriver.domain.tasks import Status, Task
 
 
-def pack(room: Room, need: Need) -> tuple[int, int, int, int]:
-    """The fullest node that will do, and one with few free cards where none is asked for."""
-    return len(room.devices), room.free_for(need).milli if need.pinned else room.milli, room.memory, room.order
+def plan(
+    snapshot: Snapshot,
+    queue: Queue | Iterable[Task],
+    usage: Usage | None = None,
+    strategy: Strategy = pack,
+    *,
+    most: int | None = None,
+    told: Mapping[int, Reason] | None = None,
+) -> Plan:
+    """Where each waiting task goes now, `most` of them at most. Pure: the same arguments give the same plan.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """This task goes there with this reservation. Its generation is the one that `Placed` will give it."""
-
-    task: int
-    node: int
-    reserved: Reserved
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Placements in the order in which they were made; for every other pending task a reason."""
-
-    placements: tuple[Placement, ...] = ()
-    reasons: Mapping[int, Reason] = field(default_factory=dict)
-    #: how many waiting tasks come before this one
-    ahead: Mapping[int, int] = field(default_factory=dict)
-
-    def explain(self, task: int) -> str | None:
-        """The reason and the place in the queue as one sentence; None when the plan places it or does not know it."""
-        reason = self.reasons.get(task)
-        if reason is None:
-            return None
-        ahead = self.ahead.get(task)
-        return reason.text if ahead is None else f"{reason.text}; {ahead} ahead of it"
-
-
-_PAUSED: Final = Reason(code="paused", text="is wanted paused; resume it to let it start")
-_ENDING: Final = Reason(code="ending", text="is wanted ended")
-_APPROVAL: Final = Reason(code="approval", text="waits for an operator's approval")
-
-
-class _Shape:
-    """Everything that decides where tasks of one kind can go. `rooms` are those where it may still fit."""
-
-    __slots__ = ("backend", "bound", "need", "node", "rooms")
-
-    def __init__(self, task: Task, rooms: Iterable[Room]) -> None:
-        spec = task.spec
-        self.need = need_of(spec)
-        self.backend = spec.backend
-        self.node = spec.target.node if spec.target else None
-        self.bound = _bound(task)
-        self.rooms = [
-            room for room in rooms if self._here(room.node) and node_obstacle(room.node, spec.backend) is None
-        ]
-
-    def _here(self, node: Node) -> bool:
-        return self.node in {None, node.name} and self.bound in {None, node.id}
-
-    def place(self, strategy: Strategy) -> Room | None:
-        """The best node on which it fits now; None means never again in this plan, for rooms only shrink."""
-        need = self.need
-        self.rooms = [room for room in self.rooms if room.fits(need)]
-        return min(self.rooms, key=lambda room: strategy(room, need)) if self.rooms else None
-
-    def why(self, rooms: list[Room]) -> Reason:
-        """Why it does not fit, by what is free at the end of the plan."""
-        here = [room for room in rooms if self._here(room.node)]
-        if not here:
-            if not rooms:
-                return NO_NODES
-            return unknown_node(self.node or f"node {self.bound}, which holds its disk,")
-        open_rooms = [room for room in here if node_obstacle(room.node, self.backend) is None]
-        if not open_rooms:
-            return no_node_takes_it([room.node for room in here], self.backend)
-        return too_little(self.need, open_rooms)
-
-
-#: the shape that waits, and the owner whose limit keeps it, or None where it is room that lacks
-_Cause = tuple[_Shape, int | None]
-
-
-def plan(snapshot: Snapshot, queue: Iterable[Task], usage: Usage | None = None, strategy: Strategy = pack) -> Plan:
-    """Where each waiting task goes now. Pure: the same arguments give the same plan.
-
-    Tasks of `queue` that do not wait for anything (neither pending nor for approval) are passed over.
+    Tasks of `queue` that do not wait for anything (neither pending nor for approval) are passed over. A plan of a Queue
+    may be asked for reasons after the queue has changed; `told` are those of tasks that wait outside of it.
     """
-    work = _Planner(snapshot, usage or Usage(), strategy)
-    for task in sorted(queue, key=_rank):
-        work.consider(task)
-    return work.result()
+    usage = usage or Usage()
+    if not isinstance(queue, Queue):
+        queue, told = _sorted_out(queue, usage.blocked)
+    planner = Planner(snapshot, usage, strategy)
+    planner.run(queue, most)
+    return planner.result(queue, told or {})
 
 
-def _rank(task: Task) -> tuple[int, int]:
-    return -task.spec.priority, task.id
+def _sorted_out(tasks: Iterable[Task], blocked: Mapping[int, Reason]) -> tuple[Queue, dict[int, Reason]]:
+    queue, told = Queue(), dict[int, Reason]()
+    for task in tasks:
+        reason = told_of(task, blocked)
+        if reason is not None:
+            told[task.id] = reason
+        elif task.status is Status.PENDING:
+            queue.add(task)
+    return queue, told
 
 
-def _bound(task: Task) -> int | None:
-    """The node that a VPS cannot leave, for its disk is there."""
-    return task.node if task.spec.kind is Kind.VPS else None
-
-
-class _Planner:
-    """One plan in the making."""
+class Planner:
+    """One plan in the making. `explain.py` looks at it half done."""
 
     def __init__(self, snapshot: Snapshot, usage: Usage, strategy: Strategy) -> None:
         nodes = [node for node in snapshot.nodes if node.status is not NodeStatus.REVOKED]
-        self._rooms = [Room(node, snapshot.reserved.get(node.id, ()), order) for order, node in enumerate(nodes)]
-        self._limits = usage.limits
+        self.rooms = [Room(node, snapshot.reserved.get(node.id, ()), order) for order, node in enumerate(nodes)]
+        for room in self.rooms:
+            room.turn = snapshot.turns.get(room.node.id, 0)
+        self._turn = max(snapshot.turns.values(), default=0)
+        self._at = snapshot.at
+        self._usage = usage
         self._held = dict(usage.held)
         self._arrays = Counter(usage.arrays)
-        self._blocked = usage.blocked
         self._strategy = strategy
-        self._shapes: dict[object, _Shape] = {}
-        self._placements: list[Placement] = []
-        #: reasons that need no looking at the nodes
-        self._told: dict[int, Reason] = {}
-        self._waiting: dict[int, _Cause] = {}
+        self._shapes: dict[object, Shape] = {}
+        self.backfill = Backfill(snapshot.ends)
+        self.placements: list[Placement] = []
+        self._placed: dict[int, Task] = {}
+        self._causes: dict[object, Cause] = {}
 
-    def consider(self, task: Task) -> None:
-        if task.status is not Status.PENDING:
-            if task.status is Status.PENDING_APPROVAL:
-                self._told[task.id] = _APPROVAL
-            return
-        if task.wanted is not Wanted.RUN:
-            self._told[task.id] = _PAUSED if task.wanted is Wanted.PAUSED else _ENDING
-            return
-        blocked = self._blocked.get(task.id)
-        if blocked is not None:
-            self._told[task.id] = blocked
-            return
-        element = task.spec.array
-        full = None if element is None else array_full(element, self._arrays[task.batch])
-        if full is not None:
-            self._told[task.id] = full
-            return
-        shape = self._shape(task)
-        limits = self._limits.get(task.owner)
-        if limits is not None and over_limit(limits, self._held.get(task.owner, Held()), shape.need) is not None:
-            self._waiting[task.id] = (shape, task.owner)
-            return
-        room = shape.place(self._strategy) if shape.rooms else None
-        if room is None:
-            self._waiting[task.id] = (shape, None)
-            return
-        reserved = room.take(shape.need, task.id, task.generation + 1)
-        if element is not None:
+    def run(self, queue: Queue, most: int | None = None, before: Task | None = None) -> None:
+        """Takes from the beginnings of the groups, in order, until nothing fits any more; only what comes `before`."""
+        until = None if before is None else rank(before)
+        heap = [(rank(queue.task(group[0])), 0, group) for group in queue.groups()]
+        heapify(heap)
+        while heap and (most is None or len(self.placements) < most):
+            mine, place, group = heap[0]
+            if until is not None and mine >= until:
+                break
+            task = queue.task(group[place])
+            cause = self.consider(task, len(group) - place)
+            if cause is not None:
+                self._causes[group_of(task)] = cause
+            elif place + 1 < len(group):
+                heapreplace(heap, (rank(queue.task(group[place + 1])), place + 1, group))
+                continue
+            heappop(heap)
+
+    def consider(self, task: Task, count: int = 1) -> Cause | None:
+        """Places it, or says what keeps it and so many behind it. What keeps one keeps the rest of its group."""
+        shape = self.shape(task)
+        told = self._told(task)
+        if told is not None:
+            return Cause(shape=shape, count=count, reason=told)
+        if self._over(task.owner, shape) is not None:
+            return Cause(shape=shape, count=count, owner=task.owner)
+        fitting = shape.fitting() if shape.rooms else []
+        allowed = self.backfill.fitting(fitting, shape.need, task.spec) if fitting else []
+        if not allowed:
+            self.backfill.block(shape, task)
+            return Cause(shape=shape, count=count)
+        self._place(task, shape, min(allowed, key=lambda room: self._strategy(room, shape.need)))
+        return None
+
+    def _told(self, task: Task) -> Reason | None:
+        if task.ready is not None and self._at is not None and task.ready > self._at:
+            return waits_until(task.ready)
+        array = task.spec.array
+        return None if array is None else array_full(array, self._arrays[task.batch])
+
+    def _place(self, task: Task, shape: Shape, room: Room) -> None:
+        reserved = self.backfill.take(room, shape.need, task)
+        self._turn += 1
+        room.turn = self._turn
+        self._placed[task.id] = task
+        self.placements.append(Placement(task=task.id, node=room.node.id, reserved=reserved))
+        if task.spec.array is not None:
             self._arrays[task.batch] += 1
-        self._placements.append(Placement(task=task.id, node=room.node.id, reserved=reserved))
-        if limits is not None:
-            self._held[task.owner] = self._held.get(task.owner, Held()).plus(shape.need)
+        if task.owner in self._usage.limits:
+            self._held[task.owner] = self._held.get(task.owner, Held()).plus(held_for(shape.need))
 
-    def _shape(self, task: Task) -> _Shape:
-        spec = task.spec
-        key = (spec.request, spec.target, spec.backend, _bound(task))
+    def _over(self, owner: int, shape: Shape) -> Reason | None:
+        limits = self._usage.limits.get(owner)
+        return None if limits is None else over_limit(limits, self._held.get(owner, Held()), shape.need)
+
+    def shape(self, task: Task) -> Shape:
+        """What it asks for, one for all tasks that ask for the same."""
+        key = asks(task)
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[key] = _Shape(task, self._rooms)
+            shape = self._shapes[key] = Shape(task, self.rooms)
         return shape
 
-    def result(self) -> Plan:
+    def word(self, cause: Cause) -> Reason:
+        """Why it waits, by what is free at the end of the plan."""
+        if cause.reason is not None:
+            return cause.reason
+        over = None if cause.owner is None else self._over(cause.owner, cause.shape)
+        if over is not None:
+            return over
+        passing = cause.shape.fitting()
+        if passing:
+            return would_delay(passing[0].node, self.backfill.kept_for(passing[0]))
+        return cause.shape.why(self.rooms)
+
+    def result(self, queue: Queue, told: Mapping[int, Reason]) -> Plan:
+        """The plan as it is."""
+        waiting = Waiting(queue, self._placed, self._causes)
+        reasons = Reasons(told, waiting, self.word)
         return Plan(
-            placements=tuple(self._placements),
-            reasons=_Reasons(self._told, self._waiting, self._word),
-            ahead={task: ahead for ahead, task in enumerate(self._waiting)},
+            placements=tuple(self.placements),
+            reasons=reasons,
+            ahead=Ahead(waiting),
+            starts=self.backfill.starts,
+            tally=reasons.tally,
         )
-
-    def _word(self, shape: _Shape, owner: int | None) -> Reason:
-        if owner is None:
-            return shape.why(self._rooms)
-        reason = over_limit(self._limits[owner], self._held.get(owner, Held()), shape.need)
-        assert reason is not None
-        return reason
-
-
-class _Reasons(Mapping[int, Reason]):
-    """Reasons by what is left at the end of the plan, worded when somebody asks, once for all tasks of a shape."""
-
-    def __init__(
-        self, told: dict[int, Reason], waiting: dict[int, _Cause], word: Callable[[_Shape, int | None], Reason]
-    ) -> None:
-        self._told = told
-        self._waiting = waiting
-        self._word = word
-        self._worded: dict[_Cause, Reason] = {}
-
-    def __getitem__(self, task: int) -> Reason:
-        cause = self._waiting.get(task)
-        if cause is None:
-            return self._told[task]
-        reason = self._worded.get(cause)
-        if reason is None:
-            reason = self._worded[cause] = self._word(*cause)
-        return reason
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self._told
-        yield from self._waiting
-
-    def __len__(self) -> int:
-        return len(self._told) + len(self._waiting)
-
-
-def never_fits(snapshot: Snapshot, spec: TaskSpec) -> Reason | None:
-    """Why no enrolled node could ever run it, even empty; None when one could, or when nobody can know yet.
-
-    A node that is offline, draining or full counts; one that never told what it has could have anything. The caller
-    answers an unknown target with NotFound before; here it is a reason like another.
-    """
-    need = need_of(spec)
-    if need.indices and spec.request.devices.count not in {0, len(need.indices)}:
-        text = f"GPUs named by the target: {len(need.indices)}, asked for by count: {spec.request.devices.count}"
-        return Reason(code="contradiction", text=text)
-    nodes = [node for node in snapshot.nodes if node.status is not NodeStatus.REVOKED]
-    if spec.target is not None:
-        nodes = [node for node in nodes if node.name == spec.target.node]
-        if not nodes:
-            return unknown_node(spec.target.node)
-    if not nodes or not all(node.known for node in nodes):
-        return None
-    able = [node for node in nodes if _could_use(node, spec.backend)]
-    if not able:
-        return _no_backend(nodes, spec.backend)
-    rooms = [Room(node, (), order) for order, node in enumerate(able)]
-    if any(room.fits(need) for room in rooms):
-        return None
-    return (not_there(need, able[0]) if spec.target else None) or too_small(need, rooms)
-
-
-def _could_use(node: Node, backend: str | None) -> bool:
-    installed = node.backends | node.unusable.keys()
-    return bool(installed) if backend is None else backend in installed
-
-
-def _no_backend(nodes: list[Node], backend: str | None) -> Reason:
-    if backend is None:
-        return Reason(code="never_fits", text="no node that could take it has a backend enabled")
-    known = sorted(frozenset[str]().union(*(node.backends for node in nodes)))
-    there = f"there are {', '.join(known)}" if known else "none is enabled"
-    return Reason(code="never_fits", text=f"no node that could take it has backend {backend}; {there}")
-
-
-def beyond_limits(limits: Limits, spec: TaskSpec) -> Reason | None:
-    """Why this owner's limits would never let it start, even with nothing else under way; None when they would."""
-    return over_limit(limits, Held(), need_of(spec))

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from kohakuriver.domain.labels import Constraint
+from kohakuriver.domain.needs import Free, Need
 from kohakuriver.domain.nodes import Node, NodeStatus
 from kohakuriver.domain.resources import MILLI, Device
-from kohakuriver.domain.rooms import Free, Need, Room
+from kohakuriver.domain.rooms import Room
 from kohakuriver.domain.units import show_size
 
 #: nodes named in one sentence
@@ -62,6 +65,39 @@ def no_node_takes_it(nodes: Sequence[Node], backend: str | None) -> Reason:
     return Reason(code=code, text=f"no node takes it now: {named}")
 
 
+def waits_until(ready: datetime) -> Reason:
+    """It is tried again, and not at once."""
+    return Reason(code="not_yet", text=f"waits until {ready:%Y-%m-%d %H:%M:%S} UTC to be tried again")
+
+
+def would_delay(node: Node, task: int | None) -> Reason:
+    """There is room, which is kept for somebody who comes before it."""
+    whom = "a task" if task is None else f"task {task}"
+    return Reason(
+        code="kept",
+        text=f"would fit on {node.name}, where it might hold up {whom}, which comes before it; a shorter time limit may"
+        " let it pass",
+    )
+
+
+def label_missing(nodes: Sequence[Node], constraints: Sequence[Constraint]) -> Reason:
+    """No node has all the labels, or lacks all, that it asks for."""
+    count = "the only node" if len(nodes) == 1 else f"none of {len(nodes)} nodes"
+    verb = "is not" if len(nodes) == 1 else "is"
+    for constraint in constraints:
+        if any(constraint.holds(node.labels) for node in nodes):
+            continue
+        values = sorted({node.labels[constraint.key] for node in nodes if constraint.key in node.labels})
+        more = f" and {len(values) - MOST_NAMED} more" if len(values) > MOST_NAMED else ""
+        has = f"there is {', '.join(values[:MOST_NAMED])}{more}" if values else f"none has a label {constraint.key}"
+        return Reason(code="labels", text=f"{count} {verb} {constraint}; {has}")
+    asked = ", ".join(map(str, constraints))
+    best = max(sum(constraint.holds(node.labels) for constraint in constraints) for node in nodes)
+    return Reason(
+        code="labels", text=f"{count} {verb} all of {asked}; at most {best} of {len(constraints)} hold on one node"
+    )
+
+
 def too_little(need: Need, rooms: Sequence[Room]) -> Reason:
     """What is needed against what is free on the node that comes nearest."""
     free, room = _nearest(need, rooms)
@@ -79,16 +115,7 @@ def too_small(need: Need, rooms: Sequence[Room]) -> Reason:
 
 
 def _nearest(need: Need, rooms: Sequence[Room]) -> tuple[Free, Room]:
-    return max(
-        ((room.free_for(need), room) for room in rooms), key=lambda pair: (_share(need, pair[0]), -pair[1].order)
-    )
-
-
-def _share(need: Need, free: Free) -> tuple[float, float]:
-    """How near it comes: by what it lacks most, then by everything."""
-    wanted = ((need.milli, free.milli), (need.memory, free.memory), (need.count, len(free.devices)))
-    shares = [min(1.0, has / asked) for asked, has in wanted if asked]
-    return min(shares), sum(shares)
+    return max(((room.free_for(need), room) for room in rooms), key=lambda pair: (need.share(pair[0]), -pair[1].order))
 
 
 def _needed(need: Need) -> str:
@@ -114,9 +141,13 @@ def _given(need: Need, free: Free) -> str:
         parts.append(show_size(free.memory))
     if need.indices:
         parts.append(_listed(free.devices))
+        if free.cordoned:
+            parts[-1] += f" and {free.cordoned} cordoned"
     elif need.count:
         count = len(free.devices)
         parts.append(f"{count} such {_gpus(count)}" if need.model or need.least else f"{count} {_gpus(count)}")
+        if free.cordoned:
+            parts[-1] += f" and {free.cordoned} cordoned"
     return ", ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 WHOLE = 1000
 MILLI = 1000
@@ -20,9 +21,9 @@ class Device:
     numa: int | None = None
     group: str | None = None
     modes: frozenset[str] = frozenset({"host"})
-
     #: version of its driver
     driver: str | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -105,19 +106,23 @@ class Inventory:
 
     cells: tuple[Cell, ...] = ()
 
-    @property
+    @cached_property
     def cpus(self) -> tuple[int, ...]:
         return tuple(cpu for cell in self.cells for cpu in cell.cpus)
 
-    @property
+    @cached_property
+    def every_cpu(self) -> frozenset[int]:
+        return frozenset(self.cpus)
+
+    @cached_property
     def memory(self) -> int:
         return sum(cell.memory for cell in self.cells)
 
-    @property
+    @cached_property
     def devices(self) -> tuple[Device, ...]:
         return tuple(device for cell in self.cells for device in cell.devices)
 
-    @property
+    @cached_property
     def amount(self) -> Amount:
         return Amount(cpu_milli=len(self.cpus) * MILLI, memory=self.memory)
 

@@ -1,85 +1,55 @@
-"""What is free on one node while a plan is made: the one mutable thing of the domain, never seen outside a plan.
+"""What is free on one node while a plan is made: mutable, and never seen outside a plan.
 
-Free amounts only shrink, so what does not fit once does not fit again in the same plan.
+In a plan free amounts only shrink, so what does not fit once does not fit again; `give_back` is for looking ahead.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Self
 
+from kohakuriver.domain import cards
+from kohakuriver.domain.needs import Free, Need
 from kohakuriver.domain.nodes import Node
 from kohakuriver.domain.resources import MILLI, Cell, Device, Reserved
-from kohakuriver.domain.tasks import TaskSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Need:
-    """What an attempt needs, ready to be compared. Memory in bytes."""
-
-    milli: int
-    memory: int
-    #: whole cpus of its own; 0: it shares
-    pinned: int = 0
-    cell: int | None = None
-    #: cards by index, or else by count
-    indices: tuple[int, ...] = ()
-    count: int = 0
-    model: str | None = None
-    least: int = 0
-
-    @property
-    def plain(self) -> bool:
-        return not (self.pinned or self.count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Free:
-    """What a node could give for a certain need, for sentences."""
-
-    milli: int
-    memory: int
-    devices: tuple[Device, ...]
-
-
-def need_of(spec: TaskSpec) -> Need:
-    """The need. A NUMA target pins as `--pin` does (architecture.md §6a); cards by index count for themselves."""
-    request, target = spec.request, spec.target
-    cell = target.numa if target else None
-    indices = target.devices if target else ()
-    return Need(
-        milli=request.cpu_milli,
-        memory=request.memory or 0,
-        pinned=(request.cores or 1) if request.pin or cell is not None else 0,
-        cell=cell,
-        indices=indices,
-        count=len(indices) or request.devices.count,
-        model=request.devices.model.lower() if request.devices.model else None,
-        least=request.devices.memory or 0,
-    )
 
 
 class Room:
     """One node's free cores, memory and cards. `order` is its place in the snapshot, for ties."""
 
-    __slots__ = ("_apart", "_cell_memory", "_cpus", "_parted", "devices", "memory", "milli", "node", "order", "placed")
+    __slots__ = (
+        "_apart",
+        "cell_memory",
+        "cpus",
+        "devices",
+        "held",
+        "memory",
+        "milli",
+        "node",
+        "order",
+        "taken",
+        "turn",
+    )
 
     def __init__(self, node: Node, held: Iterable[Reserved], order: int) -> None:
-        cells = node.inventory.cells
+        inventory = node.inventory
         self.node = node
         self.order = order
-        #: attempts placed here by this plan, for strategies that take turns
-        self.placed = 0
-        self._apart = node.pinnable
-        everything = set(node.inventory.cpus)
-        self._cpus = everything if node.pinnable is None else everything & node.pinnable
+        #: when it was last given work, in a count over all nodes; for strategies that take turns
+        self.turn = 0
+        self._apart = node.pinnable is not None
+        everything = inventory.every_cpu
+        self.cpus = set(everything) if node.pinnable is None else set(everything & node.pinnable)
         #: thousandths of cores that work without cpus of its own can still have
-        self.milli = (len(everything) - (len(self._cpus) if self._apart is not None else 0)) * MILLI
-        self.memory = node.inventory.memory
-        self._cell_memory = {cell.id: cell.memory for cell in cells}
-        self.devices = [d for d in node.inventory.devices if d.kind == "gpu" and "host" in d.modes]
-        #: whether parts of cards are listed beside whole ones
-        self._parted = any("/" in device.id for device in self.devices)
+        self.milli = (len(everything) - (len(self.cpus) if self._apart else 0)) * MILLI
+        self.memory = inventory.memory
+        self.cell_memory = {cell.id: cell.memory for cell in inventory.cells}
+        #: cards that may be given now
+        self.devices = list(node.cards)
+        #: ids of cards that are not, for somebody has them
+        self.taken: list[str] = []
+        #: who has something here, with what this plan added
+        self.held: list[Reserved] = []
         for reserved in held:
-            self._subtract(reserved)
+            self.subtract(reserved)
 
     def fits(self, need: Need) -> bool:
         """Whether the need can be met now. Never wrong in either direction: `take` succeeds exactly then."""
@@ -90,106 +60,169 @@ class Room:
                 return False
         elif not self._fits_pinned(need):
             return False
-        return not need.count or self._pick(need, need.cell) is not None
+        return not need.count or cards.pick(self.devices, need, need.cell) is not None
 
     def _fits_pinned(self, need: Need) -> bool:
-        if self._apart is None and need.milli > self.milli:
+        if not self._apart and need.milli > self.milli:
             return False
         if need.cell is None:
-            return need.pinned <= len(self._cpus)
+            return need.pinned <= len(self.cpus)
         cell = self.node.inventory.cell(need.cell)
-        if cell is None or need.memory > self._cell_memory[need.cell]:
+        if cell is None or need.memory > self.cell_memory[need.cell]:
             return False
-        return need.pinned <= len(self._cpus.intersection(cell.cpus))
+        return need.pinned <= len(self.cpus.intersection(cell.cpus))
 
-    def take(self, need: Need, task: int, generation: int) -> Reserved:
-        """Reserve it. Only after `fits`."""
-        cell, cpus = self._choose_cpus(need) if need.pinned else (need.cell, ())
-        devices = self._pick(need, cell) if need.count else ()
-        assert devices is not None
-        reserved = Reserved(
+    def choose(self, need: Need, task: int, generation: int) -> Reserved:
+        """What it would get. Only after `fits`; changes nothing."""
+        cell, picked = self._near(need) if need.count else (need.cell, None)
+        cpus: tuple[int, ...] = ()
+        if need.pinned:
+            cell, cpus = self._choose_cpus(need, cell)
+        if need.count and picked is None:
+            picked = cards.pick(self.devices, need, cell)
+            assert picked is not None
+        return Reserved(
             task=task,
             generation=generation,
             cell=cell,
             cpu_milli=need.milli,
             cpus=cpus,
             memory=need.memory,
-            devices=tuple(device.id for device in devices),
+            devices=tuple(device.id for device in picked or ()),
         )
-        self._subtract(reserved)
-        self.placed += 1
+
+    def take(self, need: Need, task: int, generation: int) -> Reserved:
+        """Reserve it. Only after `fits`."""
+        reserved = self.choose(need, task, generation)
+        self.subtract(reserved)
         return reserved
 
-    def _subtract(self, reserved: Reserved) -> None:
-        mine = self._cpus.intersection(reserved.cpus)
-        self._cpus -= mine
-        pinned_apart = len(mine) * MILLI if self._apart is not None else 0
+    def subtract(self, reserved: Reserved) -> None:
+        """What is reserved is no longer free."""
+        self.held.append(reserved)
+        mine = self.cpus.intersection(reserved.cpus) if reserved.cpus else set[int]()
+        self.cpus -= mine
+        pinned_apart = len(mine) * MILLI if self._apart else 0
         self.milli -= max(reserved.cpu_milli, len(reserved.cpus) * MILLI) - pinned_apart
         self.memory -= reserved.memory
-        if reserved.cell in self._cell_memory:
-            self._cell_memory[reserved.cell] -= reserved.memory
+        if reserved.cell in self.cell_memory:
+            self.cell_memory[reserved.cell] -= reserved.memory
         if reserved.devices:
-            self.devices = [d for d in self.devices if not any(_same_card(d.id, taken) for taken in reserved.devices)]
+            self.taken += reserved.devices
+            self.devices = cards.without(self.devices, reserved.devices)
+
+    def give_back(self, reserved: Reserved) -> None:
+        """What is reserved is free again: its holder has ended. Only for somebody in `held`."""
+        self.held.remove(reserved)
+        mine = self._pinnable(reserved)
+        self.cpus |= mine
+        self.milli += max(reserved.cpu_milli, len(reserved.cpus) * MILLI) - (len(mine) * MILLI if self._apart else 0)
+        self.memory += reserved.memory
+        if reserved.cell in self.cell_memory:
+            self.cell_memory[reserved.cell] += reserved.memory
+        if reserved.devices:
+            for device in reserved.devices:
+                self.taken.remove(device)
+            self.devices = cards.without(self.node.cards, self.taken)
+
+    def _pinnable(self, reserved: Reserved) -> set[int]:
+        there = self.node.inventory.every_cpu
+        pinnable = there if self.node.pinnable is None else there & self.node.pinnable
+        return set(pinnable.intersection(reserved.cpus))
+
+    def copy(self) -> Self:
+        """As it is now; neither knows of later changes of the other."""
+        new = self.__class__.__new__(self.__class__)
+        for name in ("node", "order", "turn", "_apart", "milli", "memory"):
+            setattr(new, name, getattr(self, name))
+        new.cpus = set(self.cpus)
+        new.cell_memory = dict(self.cell_memory)
+        new.devices = list(self.devices)
+        new.taken = list(self.taken)
+        new.held = list(self.held)
+        return new
+
+    def meet(self, other: "Room") -> None:
+        """Keeps free only what is free in both, which are two moments of one node."""
+        self.milli, self.memory = min(self.milli, other.milli), min(self.memory, other.memory)
+        self.cpus &= other.cpus
+        for cell, memory in other.cell_memory.items():
+            self.cell_memory[cell] = min(self.cell_memory[cell], memory)
+        if self.devices:
+            there = {device.id for device in other.devices}
+            self.devices = [device for device in self.devices if device.id in there]
+
+    def claim(self, need: Need) -> None:
+        """Takes away what the need could use, as far as it is there: what stays is of no use to it."""
+        self.milli = max(0, self.milli - need.milli) if not (need.pinned and self._apart) else self.milli
+        self.memory = max(0, self.memory - need.memory)
+        if need.pinned:
+            cell = None if need.cell is None else self.node.inventory.cell(need.cell)
+            useful = self.cpus if cell is None else self.cpus.intersection(cell.cpus)
+            self.cpus -= set(sorted(useful)[: need.pinned])
+        if need.cell in self.cell_memory:
+            self.cell_memory[need.cell] = max(0, self.cell_memory[need.cell] - need.memory)
+        if need.count:
+            useful_cards = list(cards.matching(self.devices, need, need.cell))[: need.count]
+            self.devices = cards.without(self.devices, [device.id for device in useful_cards])
 
     def free_for(self, need: Need) -> Free:
         """What it could give towards the need; below zero shows as nothing."""
         milli, memory = self.milli, self.memory
         if need.pinned:
             cell = None if need.cell is None else self.node.inventory.cell(need.cell)
-            cpus = self._cpus if need.cell is None else self._cpus.intersection(cell.cpus if cell else ())
-            milli = len(cpus) * MILLI if self._apart is not None else min(milli, len(cpus) * MILLI)
+            cpus = self.cpus if need.cell is None else self.cpus.intersection(cell.cpus if cell else ())
+            milli = len(cpus) * MILLI if self._apart else min(milli, len(cpus) * MILLI)
             if need.cell is not None:
-                memory = min(memory, self._cell_memory.get(need.cell, 0))
-        devices = tuple(self._matching(need, need.cell)) if need.count else ()
-        return Free(milli=max(milli, 0), memory=max(memory, 0), devices=devices)
+                memory = min(memory, self.cell_memory.get(need.cell, 0))
+        devices = tuple(cards.matching(self.devices, need, need.cell)) if need.count else ()
+        cordoned = len(list(cards.matching(self.node.cordoned_cards, need, need.cell))) if need.count else 0
+        return Free(milli=max(milli, 0), memory=max(memory, 0), devices=devices, cordoned=cordoned)
 
-    def _choose_cpus(self, need: Need) -> tuple[int | None, tuple[int, ...]]:
-        """One cell if one can give both cpus and memory, the fullest such; else the whole machine."""
+    def _near(self, need: Need) -> tuple[int | None, tuple[Device, ...] | None]:
+        """A cell that has cards, cpus and memory for the need, and the cards; else all cards of one cell, if one has
+        them. A target's cell stays.
+        """
         cells = self.node.inventory.cells
-        if need.cell is None and len(cells) == 1:
-            return None, _pick_cpus(cells, self._cpus, need.pinned)
+        if need.cell is not None or len(cells) == 1:
+            return need.cell, None
+        together = cards.near(self.devices, need)
+        if not together:
+            return None, None
+        numbers = {cell.id: cell for cell in cells}
+
+        def worth(number: int) -> tuple[bool, int, int]:
+            picked = together[number]
+            whole = number in numbers and self._cell_fits(numbers[number], need)
+            return not whole, sum(device.memory for device in picked), number
+
+        best = min(together, key=worth)
+        return (None if worth(best)[0] else best), together[best]
+
+    def _cell_fits(self, cell: Cell, need: Need) -> bool:
+        """Whether the cell alone has memory and cpus for the need. Work without cpus of its own shares the cell's."""
+        if need.memory > self.cell_memory[cell.id]:
+            return False
+        if need.pinned:
+            return need.pinned <= len(self.cpus.intersection(cell.cpus))
+        return need.milli <= len(cell.cpus) * MILLI
+
+    def _choose_cpus(self, need: Need, wanted: int | None) -> tuple[int | None, tuple[int, ...]]:
+        """One cell if one can give both cpus and memory, the one near the cards or the fullest; else the whole
+        machine.
+        """
+        cells = self.node.inventory.cells
+        if wanted is None and len(cells) == 1:
+            return None, _pick_cpus(cells, self.cpus, need.pinned)
         good = [
-            (len(free), cell.id, cell)
+            (len(self.cpus.intersection(cell.cpus)), cell.id, cell)
             for cell in cells
-            if need.cell in {None, cell.id}
-            and need.memory <= self._cell_memory[cell.id]
-            and len(free := self._cpus.intersection(cell.cpus)) >= need.pinned
+            if wanted in {None, cell.id} and self._cell_fits(cell, need)
         ]
         if not good:
-            return None, _pick_cpus(cells, self._cpus, need.pinned)
+            return None, _pick_cpus(cells, self.cpus, need.pinned)
         cell = min(good)[2]
-        return cell.id, _pick_cpus((cell,), self._cpus, need.pinned)
-
-    def _pick(self, need: Need, cell: int | None) -> tuple[Device, ...] | None:
-        matching = self._matching(need, cell)
-        picked: list[Device] = []
-        for device in matching:
-            picked.append(device)
-            if len(picked) == need.count:
-                return tuple(picked)
-        return None
-
-    def _matching(self, need: Need, cell: int | None) -> Iterator[Device]:
-        """Free cards that serve, the best first: near the cell, then the smallest that will do. None twice."""
-        good = [
-            device
-            for device in self.devices
-            if (not need.indices or device.index in need.indices)
-            and (need.model is None or need.model in device.model.lower())
-            and need.least <= device.memory
-        ]
-        good.sort(key=lambda d: (cell is not None and d.numa != cell, d.memory, d.index is None, d.index or 0, d.id))
-        given: list[Device] = []
-        for device in good:
-            twice = need.indices and any(device.index == other.index for other in given)
-            if not twice and not (self._parted and any(_same_card(device.id, other.id) for other in given)):
-                given.append(device)
-                yield device
-
-
-def _same_card(one: str, other: str) -> bool:
-    """Whether both are one card, or one is a part of the other (`<pci>` and `<pci>/<mig uuid>`)."""
-    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+        return cell.id, _pick_cpus((cell,), self.cpus, need.pinned)
 
 
 def _pick_cpus(cells: Sequence[Cell], free: set[int], count: int) -> tuple[int, ...]:

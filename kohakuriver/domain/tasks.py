@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from kohakuriver.domain.arrays import Element, element_name
 from kohakuriver.domain.dependencies import After
+from kohakuriver.domain.labels import Constraint
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.targets import Target
 from kohakuriver.errors import shorten
@@ -105,6 +106,8 @@ class TaskSpec:
     workdir: str | None = None
     request: Request = field(default_factory=Request)
     target: Target | None = None
+    #: what the labels of its node must be; sorted, each once
+    constraints: tuple[Constraint, ...] = ()
     #: None: the node's default backend
     backend: str | None = None
     #: the backend's own options, checked against the schema that the node announced

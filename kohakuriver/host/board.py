@@ -3,12 +3,13 @@
 The store is the truth; this is its open part, so that scheduling, dispatch and answers need no query.
 """
 
-from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
+from kohakuriver.domain.limits import Held, held_of
+from kohakuriver.domain.queue import Queue
 from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.tasks import FINAL, HOLDING, Kind, Status, Task, Wanted
+from kohakuriver.domain.tasks import FINAL, HOLDING, Status, Task, Wanted
 
 
 class Board:
@@ -17,7 +18,9 @@ class Board:
     def __init__(self) -> None:
         self._tasks: dict[int, Task] = {}
         self._reserved: dict[int, dict[int, Reserved]] = {}
-        self._queue: dict[object, list[tuple[int, int]]] = {}
+        #: what the scheduler may place
+        self.queue = Queue()
+        self._held: dict[int, Held] = {}
         self._open: Counter[int] = Counter()
         self._statuses: Counter[str] = Counter()
         self._arrays: Counter[int] = Counter()
@@ -41,6 +44,10 @@ class Board:
     def open_of(self, owner: int) -> int:
         return self._open[owner]
 
+    def held_by(self, owner: int) -> Held:
+        """What the attempts of an owner hold."""
+        return self._held.get(owner, Held())
+
     def arrays(self) -> Mapping[int, int]:
         """How many tasks hold a place of each array that allows only so many at once, by batch."""
         return self._arrays
@@ -52,7 +59,7 @@ class Board:
     @property
     def waiting(self) -> int:
         """Length of the queue."""
-        return sum(map(len, self._queue.values()))
+        return len(self.queue)
 
     def put(self, task: Task, reserved: Reserved | None = None) -> None:
         """The task as it stands now. A reservation goes with the end, and stays when none is given otherwise."""
@@ -61,9 +68,11 @@ class Board:
             self._leave(before)
         if task.status in HOLDING and task.node is not None:
             if reserved is not None:
+                self._free(task, task.node)
                 self._reserved.setdefault(task.node, {})[task.id] = reserved
+                self._held[task.owner] = self.held_by(task.owner).plus(held_of(reserved))
         elif before is not None and before.node is not None:
-            self._reserved.get(before.node, {}).pop(task.id, None)
+            self._free(before, before.node)
         if task.status in FINAL:
             return
         self._tasks[task.id] = task
@@ -72,13 +81,18 @@ class Board:
         if limited(task) and task.status in HOLDING:
             self._arrays[task.batch] += 1
         if queued(task) and task.id not in self._held_back:
-            insort(self._queue.setdefault(shape(task), []), rank(task))
+            self.queue.add(task)
+
+    def _free(self, task: Task, node: int) -> None:
+        reserved = self._reserved.get(node, {}).pop(task.id, None)
+        if reserved is not None:
+            held = self._held[task.owner] = self.held_by(task.owner).minus(held_of(reserved))
+            if held == Held():
+                del self._held[task.owner]
 
     def hold(self, task: int) -> None:
         """Keeps the task out of the queue. May be called before the task is put here, and twice."""
-        known = self._tasks.get(task)
-        if known is not None:
-            self._leave_queue(known)
+        self.queue.discard(task)
         self._held_back.add(task)
 
     def release(self, task: int) -> None:
@@ -88,33 +102,7 @@ class Board:
         self._held_back.discard(task)
         known = self._tasks.get(task)
         if known is not None and queued(known):
-            insort(self._queue.setdefault(shape(known), []), rank(known))
-
-    def heads(self, most: int) -> list[Task]:
-        """The first `most` of every group of tasks that ask for the same, in queue order.
-
-        Tasks of one group are interchangeable for placement, so nobody further back could be placed instead. Of an
-        array with a limit there come as many as it still allows.
-        """
-        ranks = sorted(entry for group in self._queue.values() for entry in group[: self._allowed(group, most)])
-        return [self._tasks[task] for _, task in ranks]
-
-    def _allowed(self, group: list[tuple[int, int]], most: int) -> int:
-        first = self._tasks[group[0][1]]
-        array = first.spec.array
-        if array is None or array.most is None:
-            return most
-        return min(most, max(0, array.most - self._arrays[first.batch]))
-
-    def queue(self) -> Iterator[Task]:
-        """Every waiting task in queue order."""
-        for _, task in sorted(entry for group in self._queue.values() for entry in group):
-            yield self._tasks[task]
-
-    def ahead(self, task: Task) -> int:
-        """How many tasks stand before this one in the queue."""
-        mine = rank(task)
-        return sum(bisect_left(group, mine) for group in self._queue.values())
+            self.queue.add(known)
 
     def _leave(self, task: Task) -> None:
         self._open[task.owner] -= 1
@@ -123,17 +111,7 @@ class Board:
             self._arrays[task.batch] -= 1
             if not self._arrays[task.batch]:
                 del self._arrays[task.batch]
-        self._leave_queue(task)
-
-    def _leave_queue(self, task: Task) -> None:
-        if not queued(task) or task.id in self._held_back:
-            return
-        key = shape(task)
-        group = self._queue[key]
-        at = bisect_left(group, rank(task))
-        del group[at]
-        if not group:
-            del self._queue[key]
+        self.queue.discard(task.id)
 
 
 def queued(task: Task) -> bool:
@@ -144,17 +122,3 @@ def queued(task: Task) -> bool:
 def limited(task: Task) -> bool:
     """Whether its array allows only so many at once."""
     return task.spec.array is not None and task.spec.array.most is not None
-
-
-def rank(task: Task) -> tuple[int, int]:
-    """Order in the queue: priority, then age."""
-    return (-task.spec.priority, task.id)
-
-
-def shape(task: Task) -> object:
-    """What makes two waiting tasks interchangeable for placement."""
-    spec = task.spec
-    bound = task.node if spec.kind is Kind.VPS else None
-    # the limit of its array stands before those of its own array alone
-    array = task.batch if limited(task) else None
-    return (task.owner, spec.priority, spec.request, spec.target, spec.backend, bound, array)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kohakuriver.domain.strategies import STRATEGIES
 from kohakuriver.hooks.manager import PluginManager
 from kohakuriver.host.archive import Archive
 from kohakuriver.host.blobs import Blobs
@@ -15,7 +16,7 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
 from kohakuriver.host.liveness import Liveness
-from kohakuriver.host.owners import Owners, Person
+from kohakuriver.host.owners import Owners, person_of
 from kohakuriver.host.reports import Reports
 from kohakuriver.host.retention import Retention
 from kohakuriver.host.returned import Returned
@@ -38,13 +39,20 @@ async def open_host(
 ) -> Host:
     """Every part, with the open tasks, the nodes and the names of people read in. Starts no loop."""
     board, roster, changes, ends = Board(), await _roster(store), Changes(), Ends()
-    owners, ids = await _owners(store), Ids(clock, last=await highest_id(store.reader))
+    owners, ids = await _owners(store, settings), Ids(clock, last=await highest_id(store.reader))
     await _fill(board, store)
     threads = Threads()
     commits = Commits(group, store.writer)
     ledger = Ledger(reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids)
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
-    scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock)
+    scheduler = Scheduler(
+        board=board,
+        roster=roster,
+        ledger=ledger,
+        clock=clock,
+        limits=owners,
+        strategy=STRATEGIES[settings.placement],
+    )
     dependencies = await _dependencies(store, board, ledger, scheduler)
     waits = Waits()
     ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow]
@@ -139,9 +147,9 @@ async def _dependencies(store: Store, board: Board, ledger: Ledger, scheduler: S
     return dependencies
 
 
-async def _owners(store: Store) -> Owners:
+async def _owners(store: Store, settings: HostSettings) -> Owners:
     users = await all_users(store.reader)
-    return Owners({user.id: Person(name=user.name, most_open=user.most_open) for user in users})
+    return Owners({user.id: person_of(user) for user in users}, settings.most_held)
 
 
 async def _roster(store: Store) -> Roster:

@@ -3,26 +3,30 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from kohakuriver.domain.limits import Usage
+from kohakuriver.domain.limits import Held, Limits, Usage
 from kohakuriver.domain.nodes import Node, Snapshot
-from kohakuriver.domain.placement import Placement, Plan, plan
+from kohakuriver.domain.placement import plan
+from kohakuriver.domain.plans import Placement, Plan, told_of
 from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.resources import Reserved, total
+from kohakuriver.domain.strategies import Strategy, pack
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
-from kohakuriver.host.board import Board, limited, queued
+from kohakuriver.host.board import Board, queued
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member, Roster
+from kohakuriver.host.time_left import TimeLeft
+from kohakuriver.host.underway import Underway
 
 log = logging.getLogger(__name__)
 
 TIMER = 2.0
-#: tasks of one kind that a pass looks at; the rest of that kind would have to wait behind them anyway
-HEADS = 64
+#: tasks that one pass places at most; another one follows at once
+MOST_PLACED = 64
 #: passes leave this many times their own duration to everybody else
 SPARE = 3.0
 LONGEST_PAUSE = 0.25
@@ -38,12 +42,27 @@ REFUSED_SECONDS = 1.0
 class Scheduler:
     """Decides who starts where. `passes` and `last_pass` (monotonic) show that it lives."""
 
-    def __init__(self, *, board: Board, roster: Roster, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        board: Board,
+        roster: Roster,
+        ledger: Ledger,
+        clock: Clock,
+        limits: Mapping[int, Limits],
+        strategy: Strategy = pack,
+    ) -> None:
+        """`limits` by owner, of those who have any, as they are at any time."""
         self._board = board
         self._roster = roster
         self._ledger = ledger
         self._clock = clock
+        self._limits = limits
+        self.strategy = strategy
         self._wake = asyncio.Event()
+        self._underway = Underway()
+        self._ends = TimeLeft(board, clock)
+        self._turns: dict[int, int] = {}
         #: what is not in the queue although it waits, with the reasons; told by who holds it back
         self.blocked: Callable[[], Mapping[int, Reason]] = dict
         self._full: Plan | None = None
@@ -63,6 +82,8 @@ class Scheduler:
             if member is not None:
                 member.busy_until = self._clock.monotonic() + REFUSED_SECONDS
                 member.busy_reason = "its runner refused work for now"
+        if not queued(after):
+            self._underway.drop([after.id])
         if queued(after) or (before.status in HOLDING and after.status not in HOLDING):
             self.wake()
 
@@ -83,17 +104,16 @@ class Scheduler:
         began = self._clock.monotonic()
         self.passes += 1
         self.last_pass = began
-        heads = self._board.heads(HEADS)
-        if not heads:
+        if not self._board.waiting:
             self.last_duration = 0.0
             return 0
-        chosen = plan(self.snapshot(), heads, self.usage()).placements
+        chosen = self._plan(self.snapshot())
         self.last_duration = self._clock.monotonic() - began
         by_node: dict[int, list[Placement]] = defaultdict(list)
         for placement in chosen:
             by_node[placement.node].append(placement)
         placed = await asyncio.gather(*(self._place(node, part) for node, part in by_node.items()))
-        if len(chosen) >= HEADS:
+        if len(chosen) >= MOST_PLACED:
             self.wake()
         return sum(placed)
 
@@ -103,6 +123,7 @@ class Scheduler:
         known = [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
         if member is None or not known:
             return 0
+        self._decided(node, [task for task, _ in known])
         try:
             return len(await self._ledger.place(member, known))
         except MovedOn:
@@ -110,28 +131,37 @@ class Scheduler:
         except KohakuRiverError as error:
             # the other nodes' share is placed all the same; the timer tries this one again
             log.warning("placing failed: %s", error, extra={"action": "schedule", "node": member.name})
+        self._underway.drop([task.id for task, _ in known])
         return 0
 
     def refill(self, member: Member, freed: Collection[int]) -> list[tuple[Task, Reserved]]:
         """What this node gets once these tasks hold nothing there any more, so that their end and what takes their
         place are one commit. Nothing where planning takes long: the next pass does it.
         """
-        heads = self._board.heads(HEADS) if self.last_duration < LONGEST_REFILL else []
-        # a pass may be placing more of an array meanwhile, and only passes come one after the other
-        heads = [task for task in heads if not limited(task)]
-        if not heads:
+        if not self._board.waiting or self.last_duration >= LONGEST_REFILL:
             return []
         snapshot = self.snapshot()
         held = tuple(held for task, held in self._board.reserved(member.id).items() if task not in freed)
-        chosen = plan(
-            replace(snapshot, reserved={**snapshot.reserved, member.id: held}), heads, self.usage()
-        ).placements
+        chosen = self._plan(replace(snapshot, reserved={**snapshot.reserved, member.id: held}))
         pairs = [(self._board.get(one.task), one.reserved) for one in chosen if one.node == member.id]
-        return [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
+        known = [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
+        self._decided(member.id, [task for task, _ in known])
+        return known
 
-    def usage(self, *, blocked: bool = False) -> Usage:
-        """What is held at present of what is limited; with `blocked`, what waits for others too, which no pass sees."""
-        return Usage(arrays=self._board.arrays(), blocked=self.blocked() if blocked else {})
+    def _plan(self, snapshot: Snapshot) -> Sequence[Placement]:
+        return plan(snapshot, self._board.queue, self.usage(), self.strategy, most=MOST_PLACED).placements
+
+    def _decided(self, node: int, tasks: Sequence[Task]) -> None:
+        if tasks:
+            self._turns[node] = max(self._turns.values(), default=0) + 1
+            self._underway.add(tasks, self._clock.monotonic())
+
+    def usage(self) -> Usage:
+        """What is held at present of what is limited, with what is about to be."""
+        now = self._clock.monotonic()
+        arrays = Counter(self._board.arrays())
+        arrays.update(self._underway.arrays(now))
+        return Usage(held=_Sums(self._board, self._underway.held(now)), limits=self._limits, arrays=arrays)
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""
@@ -141,21 +171,24 @@ class Scheduler:
         return Snapshot(
             nodes=tuple(_as_held(member.snapshot(now), reserved[member.id]) for member in members),
             reserved=reserved,
+            at=self._clock.now(),
+            ends=self._ends,
+            turns=self._turns,
         )
 
     def full(self) -> Plan:
         """The plan of the whole queue, at most a second old, new where that is cheap, for those who ask why."""
         began = self._clock.monotonic()
         if self._full is None or began >= self._full_until:
-            waiting = (task for task in self._board.all() if task.status in {Status.PENDING, Status.PENDING_APPROVAL})
-            self._full = plan(self.snapshot(), waiting, self.usage(blocked=True))
+            told = _Told(self._board, self.blocked())
+            self._full = plan(self.snapshot(), self._board.queue, self.usage(), self.strategy, told=told)
             now = self._clock.monotonic()
             self._full_until = now + min(REASONS_SECONDS, REASONS_SPARE * (now - began))
         return self._full
 
     def reasons(self) -> Counter[str]:
         """How many tasks wait for which reason."""
-        return Counter(reason.code for reason in self.full().reasons.values())
+        return Counter(self.full().tally())
 
 
 def _as_held(node: Node, reserved: Sequence[Reserved]) -> Node:
@@ -163,3 +196,42 @@ def _as_held(node: Node, reserved: Sequence[Reserved]) -> Node:
     if not node.known or node.inventory.amount.fits(total(held.amount for held in reserved)):
         return node
     return replace(node, full=True, full_reason="it holds more than it has")
+
+
+class _Sums(Mapping[int, Held]):
+    """What owners hold, with what is being placed for them."""
+
+    def __init__(self, board: Board, more: Mapping[int, Held]) -> None:
+        self._board = board
+        self._more = more
+
+    def __getitem__(self, owner: int) -> Held:
+        held, more = self._board.held_by(owner), self._more.get(owner)
+        return held if more is None else held.plus(more)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._more)
+
+    def __len__(self) -> int:
+        return len(self._more)
+
+
+class _Told(Mapping[int, Reason]):
+    """Why those wait that are not in the queue."""
+
+    def __init__(self, board: Board, blocked: Mapping[int, Reason]) -> None:
+        self._board = board
+        self._blocked = blocked
+
+    def __getitem__(self, task: int) -> Reason:
+        known = self._board.get(task)
+        reason = None if known is None else told_of(known, self._blocked)
+        if reason is None:
+            raise KeyError(task)
+        return reason
+
+    def __iter__(self) -> Iterator[int]:
+        return (task.id for task in self._board.all() if told_of(task, self._blocked) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

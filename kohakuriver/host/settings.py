@@ -1,7 +1,9 @@
 """What the host role is told at its start; `serve/host.py` makes it from the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from kohakuriver.domain.limits import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,10 @@ class HostSettings:
     approve_users: bool = False
     #: most open tasks of one user; 0: no limit
     most_open: int = 0
+    #: what one user may hold at once, where the account says nothing else; 0 is no limit
+    most_held: Limits = field(default_factory=Limits)
+    #: which of the nodes that fit a task gets it: a word of domain.strategies.STRATEGIES
+    placement: str = "pack"
     default_grace: int = 5
     heartbeat: float = 5.0
     #: None: a silent node's tasks are never given up by themselves

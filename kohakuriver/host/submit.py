@@ -11,8 +11,8 @@ from kohakuriver.domain.access import Action, Actor, Role, authorize
 from kohakuriver.domain.arrays import elements
 from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.ids import check_name
+from kohakuriver.domain.never import never_fits
 from kohakuriver.domain.nodes import Snapshot
-from kohakuriver.domain.placement import never_fits
 from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
 from kohakuriver.domain.targets import Target, parse_target
 from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand, name_of

@@ -8,7 +8,7 @@ from kohakuriver.domain.access import Action, Actor, Owned, Role, Ruling, author
 from kohakuriver.domain.explain import candidates
 from kohakuriver.domain.ids import parse_id
 from kohakuriver.domain.nodes import Snapshot
-from kohakuriver.domain.placement import Plan
+from kohakuriver.domain.plans import Plan
 from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.errors import Invalid, NotFound
 from kohakuriver.host.cause import ORIGIN

@@ -11,7 +11,7 @@ from kohakuriver.errors import Conflict, MovedOn, NotFound
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.host import Host
 from kohakuriver.host.once import write_once
-from kohakuriver.host.owners import Person
+from kohakuriver.host.owners import person_of
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.accounts import (
     ACTIVE,
@@ -45,7 +45,7 @@ async def find_user(host: Host, ref: str) -> User:
 
 def learn(host: Host, user: User) -> None:
     """Tells those who need names and limits with every task."""
-    host.owners.learn(user.id, Person(name=user.name, most_open=user.most_open))
+    host.owners.learn(user.id, person_of(user))
 
 
 async def active_user(host: Host, user: int) -> User | None:

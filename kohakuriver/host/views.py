@@ -2,7 +2,7 @@
 
 from kohakuriver.domain.access import Actor, visible
 from kohakuriver.domain.arrays import Element
-from kohakuriver.domain.placement import Plan
+from kohakuriver.domain.plans import Plan
 from kohakuriver.domain.targets import format_target
 from kohakuriver.domain.tasks import HOLDING, Exit, Status, Task
 from kohakuriver.host.owners import Owners

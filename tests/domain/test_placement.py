@@ -6,7 +6,8 @@ import pytest
 
 from kohakuriver.domain.limits import Held, Limits, Usage
 from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
-from kohakuriver.domain.placement import beyond_limits, never_fits, plan
+from kohakuriver.domain.never import beyond_limits, never_fits
+from kohakuriver.domain.placement import plan
 from kohakuriver.domain.resources import Cell, Device, DeviceRequest, Inventory, Request, Reserved
 from kohakuriver.domain.targets import parse_target
 from kohakuriver.domain.tasks import Kind, Status, Task, TaskSpec, Wanted
@@ -59,8 +60,9 @@ def test_higher_priority_goes_first_then_the_older():
     assert made.explain(3) == "needs 4 cores; most free is 0 cores on node1; 0 ahead of it"
 
 
-def test_what_cannot_start_does_not_hold_back_what_can():
-    made = plan(Snapshot((node(),)), [task(1, spec(cores=3)), task(2, spec(cores=2)), task(3, spec(cores=1))])
+def test_what_waits_for_its_own_node_does_not_hold_back_what_goes_elsewhere():
+    queue = [task(1, spec(cores=3)), task(2, spec(cores=2, target="node1")), task(3, spec(cores=1))]
+    made = plan(Snapshot((node(1), node(2, backends=frozenset()), node(3))), queue)
     assert set(where(made)) == {1, 3}
     assert made.reasons[2].code == "resources"
 
@@ -86,7 +88,7 @@ def test_a_task_without_cards_leaves_nodes_with_cards_alone():
 
 def test_another_strategy_can_be_put_in():
     def spread(room, need):
-        return room.placed, room.order
+        return room.turn, room.order
 
     nodes = Snapshot((node(1), node(2), node(3)))
     assert where(plan(nodes, [task(id) for id in range(1, 5)], strategy=spread)) == {1: 1, 2: 2, 3: 3, 4: 1}
@@ -315,7 +317,7 @@ def test_an_unknown_or_revoked_target_is_told():
 
 def test_pinned_work_leaves_to_shared_work_the_time_it_was_given():
     nodes = Snapshot((node(1),), {1: (Reserved(task=8, generation=1, cpu_milli=3000),)})
-    made = plan(nodes, [task(1, spec(cores=2, pin=True)), task(2, spec(pin=True))])
+    made = plan(nodes, [task(1, spec(cores=2, pin=True)), task(2, spec(pin=True, time_limit=60))])
     assert where(made) == {2: 1}
     assert made.reasons[1].text == "needs 2 cores of its own; most free is 0 cores on node1"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kohakuriver.domain.limits import Limits, Usage
 from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
-from kohakuriver.domain.placement import never_fits, plan
+from kohakuriver.domain.never import never_fits
+from kohakuriver.domain.placement import plan
 from kohakuriver.domain.resources import Cell, Device, DeviceRequest, Inventory, Request, Reserved
 from kohakuriver.domain.targets import Target
 from kohakuriver.domain.tasks import Kind, Status, Task, TaskSpec, Wanted
@@ -84,6 +85,7 @@ SPECS = st.builds(
     target=st.none() | st.none() | TARGETS,
     backend=st.sampled_from([None, None, "process", "docker"]),
     priority=st.integers(0, 2),
+    time_limit=st.sampled_from([None, None, 10, 60]),
 )
 
 
@@ -99,7 +101,8 @@ def clusters(draw):
         )
         for node in some
     }
-    return Snapshot(some, held)
+    ends = draw(st.dictionaries(st.integers(900, 902), st.sampled_from([5.0, 40.0, 400.0])))
+    return Snapshot(some, held, ends=ends)
 
 
 @st.composite
@@ -255,6 +258,9 @@ def test_every_task_is_placed_or_has_a_reason_and_the_reason_is_true(snapshot, q
         ]
         if reason.code in {"resources", "node_unavailable", "backend", "no_nodes", "unknown_node"}:
             assert not able
+        elif reason.code == "kept":
+            assert able
+            assert any((-o.spec.priority, o.id) < (-task.spec.priority, task.id) for o in queue if o.id not in placed)
         elif reason.code == "paused":
             assert task.wanted is Wanted.PAUSED
         else:

@@ -143,7 +143,7 @@ async def test_nothing_is_remembered_of_what_is_over(host, ann, node):
     assert host.dispatch._sent == {}
     await control.kill(host, ann, str(waiting.id), grace=1)
     assert list(host.board.all()) == []
-    assert host.board._queue == {}
+    assert len(host.board.queue) == 0
     assert not any(host.board._reserved.values())
 
 

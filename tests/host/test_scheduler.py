@@ -9,7 +9,7 @@ from kohakuriver.domain.placement import plan
 from kohakuriver.domain.tasks import Status
 from kohakuriver.errors import MovedOn, StorageFull, StoreError
 from kohakuriver.host import cause, control, nodes, tasks
-from kohakuriver.host.scheduler import HEADS
+from kohakuriver.host.scheduler import MOST_PLACED
 from kohakuriver.store.models import EventRow
 from kohakuriver.testing.hosts import add_account
 from kohakuriver.testing.runners import GIB, add_node
@@ -104,25 +104,25 @@ async def test_a_second_node_takes_what_the_first_refused(host, ann, node):
 
 
 async def test_a_long_queue_of_one_kind_is_placed_as_room_comes_however_few_are_looked_at(host, ann):
-    big = await add_node(host, "big", cpus=3 * HEADS)
+    big = await add_node(host, "big", cpus=3 * MOST_PLACED)
     await big.connect()
-    await submit(host, ann, copies=3 * HEADS + 10)
+    await submit(host, ann, copies=3 * MOST_PLACED + 10)
     counts = [await host.scheduler.tick() for _ in range(4)]
-    assert counts == [HEADS, HEADS, HEADS, 0]
+    assert counts == [MOST_PLACED, MOST_PLACED, MOST_PLACED, 0]
     assert host.board.waiting == 10
     # the first in are the ones that were placed
-    assert min(task.id for task in host.board.queue()) > max(task.id for task in host.board.on_node(big.member.id))
+    assert min(task.id for task in iter(host.board.queue)) > max(task.id for task in host.board.on_node(big.member.id))
 
 
 async def test_the_pass_over_heads_places_what_the_plan_of_the_whole_queue_would(host, ann, node, clock):
     other = await add_account(host, "bob")
-    await submit(host, ann, cores=4, copies=HEADS + 5)
+    await submit(host, ann, cores=4, copies=MOST_PLACED + 5)
     (small,) = await submit(host, other, cores=1, priority=-1)
     await host.scheduler.tick()
     assert host.board.get(small).status is Status.PENDING
     full = {placement.task for placement in host.scheduler.full().placements}
     assert not full
-    first, then = host.board.on_node(node.member.id)[0], next(host.board.queue())
+    first, then = host.board.on_node(node.member.id)[0], next(iter(host.board.queue))
     await node.tell("refused_for_good", first.attempt)
     # the place of what ended is taken by the same commit
     assert [task.id for task in host.board.on_node(node.member.id)] == [then.id]
