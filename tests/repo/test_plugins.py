@@ -1,5 +1,6 @@
-"""Every plugin of ours is found, shipped and fenced in like a stranger's."""
+"""Every plugin of ours is found, shipped and fenced in like a stranger's; the example is a stranger's."""
 
+import ast
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,27 @@ def test_each_capability_is_on_the_page(root: Path) -> None:
 
     page = (root / "contrib/notes/plugins.md").read_text()
     assert [kind.__name__ for kind in CAPABILITIES if f"`{kind.__name__}`" not in page] == []
+
+
+def test_the_example_is_one_page_and_sees_the_public_contract_alone(root: Path) -> None:
+    files = sorted((root / "contrib/example-plugin/kohakuriver_example").glob("*.py"))
+    assert 0 < sum(file.read_text().count("\n") for file in files) <= 150
+    imported = {
+        name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name.partition(".")[0] == "kohakuriver"
+    }
+    assert imported
+    allowed = ("kohakuriver.hooks", "kohakuriver.domain", "kohakuriver.errors")
+    assert [name for name in sorted(imported) if not name.startswith(allowed)] == []
+
+
+def test_the_page_for_authors_says_what_the_example_does(root: Path) -> None:
+    page = (root / "contrib/notes/plugins.md").read_text()
+    project = tomllib.loads((root / "contrib/example-plugin/pyproject.toml").read_text())
+    assert project["project"]["entry-points"] == {"kohakuriver": {"example": "kohakuriver_example.plugin"}}
+    for words in ("contrib/example-plugin", "kohakuriver.testing.contracts", "BackendKit", "ctx.run", "ctx.in_thread"):
+        assert words in page

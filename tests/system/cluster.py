@@ -53,13 +53,15 @@ class Runner:
             words=["--role", "runner"],
             log=cluster.top / f"{name}.log", env=self.env, before=before,
         )  # fmt: skip
+        #: where the command `kohakuriver` lies
+        self.folder = program_folder()
 
     def join(self, command: str) -> subprocess.CompletedProcess[str]:
         """Runs what `node token` printed, in a shell, as a person would."""
         words = shlex.split(command)
         assert words, command
         return subprocess.run(
-            [*self.before, "bash", "-c", command], env={**self.env, "PATH": f"{program_folder()}:{os.environ['PATH']}"},
+            [*self.before, "bash", "-c", command], env={**self.env, "PATH": f"{self.folder}:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -97,10 +99,15 @@ class Cluster:
             self.api = self.api.signed_in(answer["token"])
 
     def add_runner(
-        self, name: str, *, url: str | None = None, before: Sequence[str] = (), start: bool = True, **settings: Any
-    ) -> Runner:
-        """A node joined with the printed command; `url` is where it dials when that is not the host itself."""
+        self, name: str, *, url: str | None = None, before: Sequence[str] = (), start: bool = True,
+        folder: Path | None = None, **settings: Any
+    ) -> Runner:  # fmt: skip
+        """A node joined with the printed command; `url` is where it dials when that is not the host itself, `folder`
+        where an installation of its own has the command `kohakuriver`.
+        """
         runner = Runner(self, name, before, settings)
+        if folder is not None:
+            runner.folder, runner.server.program = folder, [str(folder / "kohakuriver")]
         done = runner.join(self.join_command(name))
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.story()}"
         if url is not None:
