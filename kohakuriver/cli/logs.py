@@ -5,7 +5,7 @@ import argparse
 from kohakuriver.cli.connect import connect, patience
 from kohakuriver.cli.exits import OK, UsageError
 from kohakuriver.cli.output import Output
-from kohakuriver.client.follow import OutputReader, Part, last_lines
+from kohakuriver.client.follow import OutputReader, Part, last_lines, look
 
 
 def print_logs(args: argparse.Namespace, out: Output) -> int:
@@ -25,7 +25,10 @@ def print_logs(args: argparse.Namespace, out: Output) -> int:
         part = part._replace(offset=offset)
     reader = OutputReader(client, args.task, part, write=out.raw, patience=patience(out))
     if args.follow:
-        reader.follow_to_end()
+        if args.attempt is None and look(client, args.task, patience(out)).get("retry"):
+            reader.follow_attempts()
+        else:
+            reader.follow_to_end()
     else:
         reader.read()
     return OK

@@ -37,7 +37,7 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
         return OK
     from kohakuriver.cli.waiting import wait_after_submit
 
-    return wait_after_submit(client, answer["tasks"], out, logs=args.logs, seconds=until)
+    return wait_after_submit(client, answer["tasks"], out, logs=args.logs, seconds=until, again=bool(args.retries))
 
 
 def build_request(args: argparse.Namespace) -> dict[str, Any]:
@@ -58,6 +58,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "targets": _targets(args.target),
         "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
         "array": _array(args),
+        **_retries(args),
         "after": args.after,
         "after_any": args.after_any,
         "pin": args.pin,
@@ -115,6 +116,23 @@ def _array(args: argparse.Namespace) -> str | None:
 
     parse_array(args.array, field="--array")
     return str(args.array)
+
+
+def _retries(args: argparse.Namespace) -> dict[str, Any]:
+    """How often, after what, and how much later; the last two only make sense with the first."""
+    on = [cause for word in args.retry_on for cause in word.split(",")]
+    delay = _seconds(args.retry_delay, "--retry-delay")
+    if not _number(args.retries, "--retries", 0, 1000):
+        for flag, given in (("--retry-on", on), ("--retry-delay", delay)):
+            if given:
+                raise UsageError("this says when to try again, and not how often", field=flag, limit="with --retries")
+        return {}
+    from kohakuriver.domain.retries import CAUSES
+
+    for cause in on:
+        if cause not in CAUSES:
+            raise UsageError("no reason to try again", field="--retry-on", value=cause, limit=", ".join(CAUSES))
+    return {"retries": args.retries, "retry_on": on, "retry_delay": delay}
 
 
 def _size(text: str | None) -> int | None:

@@ -27,8 +27,12 @@ def wait_command(args: argparse.Namespace, out: Output) -> int:
     return _wait_all(client, args.tasks, out, patience(out), seconds)
 
 
-def wait_after_submit(client: Client, tasks: Sequence[str], out: Output, *, logs: bool, seconds: int | None) -> int:
-    """As `wait_command`, for tasks that the host has just taken; with `logs` the output of the only one."""
+def wait_after_submit(
+    client: Client, tasks: Sequence[str], out: Output, *, logs: bool, seconds: int | None, again: bool = False
+) -> int:
+    """As `wait_command`, for tasks that the host has just taken; with `logs` the output of the only one, of all its
+    attempts where it may be tried `again`.
+    """
     bears = patience(out)
     bears.worked()
     if out.style.quiet and not logs:
@@ -36,7 +40,7 @@ def wait_after_submit(client: Client, tasks: Sequence[str], out: Output, *, logs
     out.note(f"submitted {' '.join(f'task {task}' for task in tasks)}")
     try:
         if logs:
-            _show_output(client, tasks[0], out, seconds)
+            _show_output(client, tasks[0], out, seconds, again=again)
         return _wait_all(client, tasks, out, bears, seconds, quiet=logs)
     except KeyboardInterrupt:
         ids = " ".join(tasks)
@@ -84,11 +88,12 @@ def _wait_all(
 class _Follower(threading.Thread):
     """Copies one stream; what stops it is raised by `check` in the thread that waits."""
 
-    def __init__(self, client: Client, task: str, stream: str, out: Output) -> None:
+    def __init__(self, client: Client, task: str, stream: str, out: Output, *, again: bool) -> None:
         super().__init__(name=f"{stream} of {task}", daemon=True)
         bears = patience(out)
         bears.worked()
         self._failure: Exception | None = None
+        self._again = again
         write = out.raw if stream == "stdout" else out.raw_error
         self._reader = OutputReader(
             Client(client.place, look_again=client.look_again),
@@ -100,7 +105,10 @@ class _Follower(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._reader.follow_to_end()
+            if self._again:
+                self._reader.follow_attempts()
+            else:
+                self._reader.follow_to_end()
         except Exception as error:  # noqa: BLE001  told to the waiting thread, which raises it
             self._failure = error
 
@@ -110,8 +118,8 @@ class _Follower(threading.Thread):
             raise self._failure
 
 
-def _show_output(client: Client, task: str, out: Output, seconds: int | None) -> None:
-    followers = [_Follower(client, task, stream, out) for stream in ("stdout", "stderr")]
+def _show_output(client: Client, task: str, out: Output, seconds: int | None, *, again: bool) -> None:
+    followers = [_Follower(client, task, stream, out, again=again) for stream in ("stdout", "stderr")]
     clock = patience(out).clock
     until = None if seconds is None else clock() + seconds
     for follower in followers:

@@ -25,6 +25,10 @@ ENDED = frozenset({
 })  # fmt: skip
 
 
+#: an attempt that has ended without the task's end, or none yet
+WAITING = frozenset({"pending", "pending_approval"})
+
+
 class Part(NamedTuple):
     """Which bytes of a task's output: from an offset on, or the last `tail` bytes."""
 
@@ -79,6 +83,27 @@ class OutputReader:
             if not ended:
                 self._patience.rest(began)
 
+    def follow_attempts(self) -> None:
+        """As `follow_to_end`, through all attempts of a task that is tried again; each begins at offset 0."""
+        view = look(self.client, self.task, self._patience)
+        number = view["attempt"] + 1 if view["status"] in WAITING else max(1, view["attempt"])
+        while True:
+            began = self._patience.clock()
+            self.part = self.part._replace(attempt=number)
+            self.follow()
+            view = look(self.client, self.task, self._patience)
+            over = view["attempt"] > number or (view["attempt"] == number and view["status"] in WAITING)
+            if over:
+                number += 1
+                self.part = self.part._replace(offset=0, tail=None)
+                self.offset = 0
+                self._patience.tell(f"task {self.task} is tried again: attempt {number}")
+            elif view["status"] in ENDED:
+                # what came between its last byte and its end
+                return self.follow()
+            else:
+                self._patience.rest(began)
+
     def _read_once(self, *, follow: bool) -> None:
         part = self.part if self.offset is None else self.part._replace(offset=self.offset, tail=None)
         timeout = SILENCE if follow else self.client.timeout
@@ -131,11 +156,18 @@ def wait_for(client: Client, task: str, *, patience: Patience, until: float | No
 
 def is_over(client: Client, task: str, patience: Patience) -> bool:
     """Whether the task has ended. Breaks are bridged."""
+    return look(client, task, patience)["status"] in ENDED
+
+
+def look(client: Client, task: str, patience: Patience) -> dict[str, Any]:
+    """The task as it stands. Breaks are bridged."""
     while True:
         try:
-            return client.get(urls.fill(urls.TASK, task=task))["status"] in ENDED
+            view: dict[str, Any] = client.get(urls.fill(urls.TASK, task=task))
         except PASSING as error:
             patience.failed(error)
+        else:
+            return view
 
 
 def changes(client: Client, patience: Patience) -> Iterator[dict[str, Any]]:

@@ -4,12 +4,13 @@
 2. A final status never changes, except `lost`, by a report of the generation that was lost.
 3. The wish revision rises whenever the wish changes; the generation rises only with `Placed`.
 4. A wish to end it is never forgotten: while killed or stopped is wanted, a task stands in `stopping` or at its end.
-5. No effects come out: what must be done is derived from rows by `host/dispatch.py`.
+5. An end that the task's policy retries leads to `pending` instead, unless somebody wanted it ended or it was given up.
+6. No effects come out: what must be done is derived from rows by `host/dispatch.py`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kohakuriver.domain.events import (
     ASKED,
@@ -37,12 +38,16 @@ from kohakuriver.domain.events import (
     StartWanted,
     StopWanted,
 )
+from kohakuriver.domain.retries import FAILED, GONE, LOST_NODE, OOM, REBOOTED, TIMEOUT
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
 from kohakuriver.errors import InvalidTransition
 
 #: wishes to end it; only a stopped VPS is ever wanted to run again
 ENDING = frozenset({Wanted.KILLED, Wanted.STOPPED})
 
+
+#: how a policy calls an end
+_CAUSES = {Status.FAILED: FAILED, Status.KILLED_OOM: OOM, Status.TIMED_OUT: TIMEOUT}
 
 Handler = Callable[[Task, Event, datetime], Task]
 
@@ -98,6 +103,7 @@ def _placed(task: Task, event: Event, _now: datetime) -> Task:
         status=Status.ASSIGNED,
         node=event.node,
         generation=task.generation + 1,
+        ready=None,
         started=None,
         finished=None,
         exit=None,
@@ -134,9 +140,35 @@ def _exited(task: Task, event: Event, now: datetime) -> Task:
     """Ended. Our signal to stop counts as a kill when a kill is wanted by now, and where nothing can be stopped."""
     assert isinstance(event, Exited)
     status = by_exit(event)
+    again = _again(task, _cause(status, event.exit), now)
+    if again is not None:
+        return again
     if status is Status.STOPPED and (task.wanted is Wanted.KILLED or task.spec.kind is not Kind.VPS):
         status = Status.KILLED
     return replace(task, status=status, finished=now, exit=event.exit)
+
+
+def _start_failed(task: Task, event: Event, now: datetime) -> Task:
+    return _again(task, FAILED, now) or _ended(task, event, now)
+
+
+def _again(task: Task, cause: str | None, now: datetime) -> Task | None:
+    """The task back in the queue if its policy tries again after such an end, and it has tries left."""
+    retry = task.spec.retry
+    if retry is None or cause not in retry.on or task.retried >= retry.most:
+        return None
+    if task.wanted in ENDING or task.status is Status.LOST or task.spec.kind is Kind.VPS:
+        return None
+    ready = now + timedelta(seconds=retry.delay) if retry.delay else None
+    waits = replace(task, status=Status.PENDING, started=None, finished=None, exit=None)
+    return replace(waits, retried=task.retried + 1, ready=ready)
+
+
+def _cause(status: Status, end: Exit) -> str | None:
+    """What a policy calls this end; None for one that is never tried again, above all where it may run still."""
+    if status is Status.FAILED and end.code is None and end.signal is None:
+        return LOST_NODE if end.reason in {REBOOTED, GONE} else None
+    return _CAUSES.get(status)
 
 
 def by_exit(event: Exited) -> Status:
@@ -207,7 +239,7 @@ def _table() -> dict[tuple[Status, type[Event]], Handler]:
         (s.ASSIGNED, RefusedForNow): _back_to_queue,
         (s.ASSIGNED, RefusedForGood): _ended,
         (s.STARTING, Started): _started,
-        (s.STARTING, StartFailed): _ended,
+        (s.STARTING, StartFailed): _start_failed,
         (s.STARTING, Exited): _exited,
         (s.RUNNING, Paused): _to(s.PAUSED),
         (s.RUNNING, Exited): _exited,

@@ -9,6 +9,7 @@ from kohakuriver.domain.arrays import Element, element_name
 from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.labels import Constraint
 from kohakuriver.domain.resources import Request
+from kohakuriver.domain.retries import Retry
 from kohakuriver.domain.targets import Target
 from kohakuriver.errors import shorten
 
@@ -124,6 +125,8 @@ class TaskSpec:
     array: Element | None = None
     #: what must have ended before it may start
     after: tuple[After, ...] = ()
+    #: whether and when it is tried again by itself
+    retry: Retry | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from kohakuriver.domain.events import Event, Placed
+from kohakuriver.domain.events import Event, Exited, Placed
 from kohakuriver.domain.lifecycle import apply
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
@@ -78,7 +78,7 @@ class Ledger:
                 return before
             reserved = self.back_from_lost(before, after)
             row = records.event(
-                self.ids.next(), now, name(event), by, task=task, node=after.node, detail=told(before, after)
+                self.ids.next(), now, name(event), by, task=task, node=after.node, detail=told(before, after, event)
             )
             statements = [*self.change(before, after, reserved), *records.events([row])]
             try:
@@ -171,16 +171,27 @@ def name(event: Event) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in text).lstrip("_")
 
 
-def told(before: Task, after: Task) -> dict[str, object]:
-    """What history keeps of a change."""
+def told(before: Task, after: Task, event: Event | None = None) -> dict[str, object]:
+    """What history keeps of a change. Of a task that is tried again, the end that is the reason for it."""
     detail: dict[str, object] = {}
     if before.status is not after.status:
         detail |= {"from": before.status.value, "to": after.status.value}
     if before.wanted is not after.wanted:
         detail["wanted"] = after.wanted.value
-    if after.exit is not None and after.exit != before.exit:
-        detail |= {key: v for key, v in (("code", after.exit.code), ("reason", after.exit.reason)) if v is not None}
+    end = after.exit if after.exit != before.exit else None
+    if after.retried > before.retried and after.spec.retry is not None:
+        detail["retry"] = f"{after.retried} of {after.spec.retry.most}"
+        end = event.exit if isinstance(event, Exited) else None
+        if not isinstance(event, Exited):
+            detail |= {"reason": getattr(event, "reason", None)}
+    if end is not None:
+        detail |= {key: v for key, v in (("code", end.code), ("reason", end.reason)) if v is not None}
     return detail
+
+
+def tried_again(before: Task, after: Task) -> bool:
+    """Whether it went back to the queue for its own end, and not for its node's sake."""
+    return after.status is Status.PENDING and after.retried > before.retried
 
 
 def try_apply(task: Task, event: Event, now: datetime) -> Task | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kohakuriver.domain.access import Action, Actor
 from kohakuriver.domain.arrays import ArrayWish, parse_array
 from kohakuriver.domain.dependencies import After, Key, never
+from kohakuriver.domain.retries import CAUSES, FAILED, Retry
 from kohakuriver.errors import Conflict, Invalid, NotFound
 from kohakuriver.host.dependencies import Watched
 from kohakuriver.host.host import Host
@@ -34,6 +35,21 @@ async def after_of(host: Host, actor: Actor, request: api.SubmitTask) -> tuple[A
             known = found.get(after.key)
             found[after.key] = after if known is None or known.always else known
     return tuple(found.values())
+
+
+def retry_of(request: api.SubmitTask) -> Retry | None:
+    """Whether and when it is tried again."""
+    if not request.retries:
+        for field, given in (("retry_on", request.retry_on), ("retry_delay", request.retry_delay)):
+            if given:
+                raise Invalid("this says when to try again, and not how often", field=field, limit="with retries")
+        return None
+    unknown = [cause for cause in request.retry_on if cause not in CAUSES]
+    if unknown:
+        raise Invalid("that is no reason to try again", field="retry_on", value=unknown[0], limit=", ".join(CAUSES))
+    return Retry(
+        most=request.retries, on=tuple(dict.fromkeys(request.retry_on)) or (FAILED,), delay=request.retry_delay
+    )
 
 
 async def states_of(host: Host, needs: Sequence[After]) -> dict[Key, Watched]:

@@ -67,7 +67,8 @@ async def read_output(
     if stream not in STREAMS:
         raise NotFound("output streams are stdout and stderr", field="stream", value=stream)
     generation = task.generation if attempt is None else attempt
-    if not 0 <= generation <= task.generation:
+    # the next attempt may be followed before it begins
+    if not 0 <= generation <= task.generation + follow:
         raise NotFound(
             f"the task has {task.generation} attempts", field="attempt", value=attempt, limit=task.generation
         )
@@ -202,11 +203,14 @@ class Source:
         return await load_output(self.host.store.reader, self.attempt, self.stream)
 
     def _past(self, task: Task) -> bool:
-        return task.generation != self.generation
+        """Whether this attempt is over, as far as the task goes: there is a later one, or it waits for that."""
+        return task.generation > self.generation or (
+            task.generation == self.generation and task.status is Status.PENDING
+        )
 
     async def _place(self, task: Task) -> int | None:
         """The node where the attempt's output lies; None when it has none. Raises Gone when it was kept long enough."""
-        if not self.generation or (not self._past(task) and task.status in NOT_STARTED):
+        if not 0 < self.generation <= task.generation or (not self._past(task) and task.status in NOT_STARTED):
             return None
         if self._past(task):
             return await attempt_place(self.host.store.reader, self.attempt)

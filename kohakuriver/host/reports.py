@@ -14,7 +14,7 @@ from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import MovedOn
 from kohakuriver.host import cause, records
-from kohakuriver.host.ledger import Ledger, Placing, name, told, try_apply
+from kohakuriver.host.ledger import Ledger, Placing, name, told, tried_again, try_apply
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import ConstraintFailed, Statement, update
@@ -118,7 +118,8 @@ class Reports:
 
     def _placing(self, member: Member, batch: Batch) -> Placing | None:
         """What takes the place of the tasks that end in this batch; nothing where the node refuses work."""
-        if any(fold.after.status is Status.PENDING for fold in batch.folds.values()):
+        folds = batch.folds.values()
+        if any(fold.after.status is Status.PENDING and not tried_again(fold.before, fold.after) for fold in folds):
             return None
         freed = {
             task
@@ -163,7 +164,7 @@ class Reports:
             cause.node(member.name),
             task=after.id,
             node=member.id,
-            detail=told(fold.after, after),
+            detail=told(fold.after, after, event),
         )
         if changed or report.what == "exited":
             batch.events.append(row)

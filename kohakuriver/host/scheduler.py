@@ -17,7 +17,7 @@ from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
 from kohakuriver.host.board import Board, queued
 from kohakuriver.host.clock import Clock
-from kohakuriver.host.ledger import Ledger
+from kohakuriver.host.ledger import Ledger, tried_again
 from kohakuriver.host.roster import Member, Roster
 from kohakuriver.host.time_left import TimeLeft
 from kohakuriver.host.underway import Underway
@@ -77,7 +77,7 @@ class Scheduler:
 
     def follow(self, before: Task, after: Task) -> None:
         """Called after every committed change of a task."""
-        if before.status is Status.ASSIGNED and after.status is Status.PENDING:
+        if before.status is Status.ASSIGNED and after.status is Status.PENDING and not tried_again(before, after):
             member = self._roster.get(before.node or 0)
             if member is not None:
                 member.busy_until = self._clock.monotonic() + REFUSED_SECONDS

@@ -8,7 +8,7 @@ from kohakuriver.domain.tasks import HOLDING, Exit, Status, Task
 from kohakuriver.host.owners import Owners
 from kohakuriver.host.roster import Roster
 from kohakuriver.wire.api import ExitView, ReasonView, TaskView
-from kohakuriver.wire.many import AfterView, ArrayView
+from kohakuriver.wire.many import AfterView, ArrayView, RetryView
 
 WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
 
@@ -41,6 +41,8 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
         exit=exit_view(task.exit, reason=seen),
         reason=reason_view(task, plan),
         array=array_view(spec.array),
+        retry=retry_view(task),
+        ready=task.ready,
         after=[AfterView(id=str(one.id), batch=one.batch, always=one.always) for one in spec.after],
     )
     if not seen:
@@ -71,6 +73,14 @@ def array_view(element: Element | None) -> ArrayView | None:
         count=element.count,
         most=element.most,
     )
+
+
+def retry_view(task: Task) -> RetryView | None:
+    """How it is tried again; None for a task that is not."""
+    retry = task.spec.retry
+    if retry is None:
+        return None
+    return RetryView(most=retry.most, on=list(retry.on), delay=retry.delay, retried=task.retried)
 
 
 def exit_view(end: Exit | None, *, reason: bool) -> ExitView | None:

@@ -12,6 +12,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+from kohakuriver.domain.retries import GONE, REBOOTED
 from kohakuriver.errors import Invalid, KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Exit, Handle, Job, Seen
@@ -23,8 +24,6 @@ from kohakuriver.wire.link import Report, Usage, WireExit
 log = logging.getLogger(__name__)
 
 MOST_CRASHES = 3
-REBOOTED = "node rebooted"
-GONE = "the body is gone"
 ALIVE = ("running", "paused", "queued")
 
 #: what a backend call may raise without being at fault: it cannot answer now
@@ -213,6 +212,7 @@ class Supervisor:
         """Gives the attempt up: what runs of it is ended, the rest of the runner lives on."""
         entry = self.entry
         reason = f"given up after {MOST_CRASHES} crashes of its supervisor: {error!r}"
+        ran = entry.phase in ("running", "paused")
         if entry.handle is not None:
             try:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
@@ -222,7 +222,8 @@ class Supervisor:
             except Exception:  # the host is told in the reason
                 log.exception("a quarantined attempt cannot be stopped", extra={"attempt": self.attempt})
                 reason += "; it could not be stopped and may still run"
-        if entry.phase in ("running", "paused"):
+                ran = True  # a start that failed would be tried again
+        if ran:
             await self._exited(Exit(reason=reason))
         else:
             await self._close("start_failed", reason)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from kohakuriver.wire.many import AfterView, ArrayView
+from kohakuriver.domain.retries import LONGEST_DELAY, MOST_RETRIES
+from kohakuriver.wire.many import AfterView, ArrayView, RetryView
 
 Item = TypeVar("Item")
 
@@ -85,6 +86,12 @@ class SubmitTask(Request, kw_only=True):
     after: Annotated[list[Reference], Meta(max_length=MOST_AFTER)] = []
     #: tasks that must have ended before, however
     after_any: Annotated[list[Reference], Meta(max_length=MOST_AFTER)] = []
+    #: how often it is tried again
+    retries: Annotated[int, Meta(ge=0, le=MOST_RETRIES)] = 0
+    #: after which ends: failed, oom, timeout, lost-node; none: failed
+    retry_on: Annotated[list[Name], Meta(max_length=4)] = []
+    #: seconds until the next try
+    retry_delay: Annotated[int, Meta(ge=0, le=LONGEST_DELAY)] = 0
     cores: Annotated[int, Meta(ge=0, le=MOST_CORES)] = 1
     pin: bool = False
     memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
@@ -149,6 +156,9 @@ class TaskView(View, kw_only=True):
     reason: ReasonView | None
     array: ArrayView | None = None
     after: list[AfterView] = []
+    retry: RetryView | None = None
+    #: it does not start before
+    ready: datetime | None = None
     command: list[str] | None = None
     script: str | None = None
     env: dict[str, str] | None = None

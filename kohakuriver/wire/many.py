@@ -30,3 +30,12 @@ class AfterView(msgspec.Struct, kw_only=True):
     id: str
     batch: bool
     always: bool
+
+
+class RetryView(msgspec.Struct, kw_only=True):
+    """How often a task is tried again, after which ends, how many seconds later, and how often it was."""
+
+    most: int
+    on: list[str]
+    delay: int
+    retried: int

@@ -194,3 +194,34 @@ def test_a_lab_that_makes_a_new_token_is_waited_for_shortly(peer: Peer, patience
     with pytest.raises(NotSignedIn):
         wait_for(Client(Place(url=peer.url)), "7", patience=patience)
     assert clock.now < 20
+
+
+def test_following_goes_through_every_attempt(peer: Peer, patience: Patience, told: list[str]) -> None:
+    peer.on("GET", OUT, stream(b"one"), stream(b"tw", breaks=True), stream(b"o", offset=2), stream(offset=3))
+    peer.on(
+        "GET",
+        TASK,
+        {"status": "starting", "attempt": 1},
+        {"status": "pending", "attempt": 1},
+        {"status": "running", "attempt": 2},
+        {"status": "completed", "attempt": 2},
+    )
+    written = bytearray()
+    reader(peer, patience, written, offset=0).follow_attempts()
+    assert written == b"onetwo"
+    asked = [(each.query["attempt"], each.query["offset"]) for each in peer.asked_for("GET", OUT)]
+    assert asked == [("1", "0"), ("2", "0"), ("2", "2"), ("2", "3"), ("2", "3")]
+    assert "task 7 is tried again: attempt 2" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "attempt", "first"),
+    [("pending", 0, "1"), ("pending", 2, "3"), ("running", 2, "2"), ("failed", 3, "3"), ("killed", 0, "1")],
+)
+def test_following_begins_with_the_attempt_that_runs_or_comes(
+    peer: Peer, patience: Patience, status: str, attempt: int, first: str
+) -> None:
+    peer.on("GET", OUT, stream())
+    peer.on("GET", TASK, {"status": status, "attempt": attempt}, {"status": "killed", "attempt": attempt})
+    reader(peer, patience, bytearray(), offset=0).follow_attempts()
+    assert {asked.query["attempt"] for asked in peer.asked_for("GET", OUT)} == {first}

@@ -7,6 +7,7 @@ import pytest
 
 from kohakuriver.domain import events
 from kohakuriver.domain import lifecycle as lc
+from kohakuriver.domain.retries import CAUSES, GONE, REBOOTED, Retry
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.errors import InvalidTransition
 
@@ -234,3 +235,70 @@ def test_a_stopped_vps_starts_afresh_with_its_node_and_its_generation():
     again = lc.apply(stopped, EVENTS["start wanted"], NOW)
     assert (again.wanted, again.node, again.generation) == (Wanted.RUN, 4, 2)
     assert (again.exit, again.started, again.finished) == (None, None, None)
+
+
+def retried(status=S.RUNNING, *, most=2, on=CAUSES, delay=0, kind=Kind.COMMAND, **changes):
+    spec = TaskSpec(kind=kind, retry=Retry(most=most, on=tuple(on), delay=delay))
+    return task(status, kind=kind, spec=spec, started=BEFORE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [("exited 3", "failed"), ("exited for memory", "oom"), ("exited by limit", "timeout")],
+)
+@pytest.mark.parametrize("status", [S.STARTING, S.RUNNING, S.PAUSED, S.STOPPING])
+def test_an_end_that_the_policy_names_leads_back_to_the_queue(name, cause, status):
+    again = lc.apply(retried(status, on=[cause], delay=30), EVENTS[name], NOW)
+    assert (again.status, again.retried, again.ready) == (S.PENDING, 1, NOW + timedelta(seconds=30))
+    assert (again.started, again.finished, again.exit, again.generation) == (None, None, None, 2)
+    others = [one for one in CAUSES if one != cause]
+    assert lc.apply(retried(status, on=others), EVENTS[name], NOW).status is BY_EXIT[name]
+
+
+@pytest.mark.parametrize("reason", [REBOOTED, GONE])
+def test_a_node_that_lost_it_is_a_cause_of_its_own(reason):
+    gone = events.Exited(exit=Exit(reason=reason))
+    assert lc.apply(retried(on=["lost-node"]), gone, NOW).status is S.PENDING
+    assert lc.apply(retried(on=["failed"]), gone, NOW).status is S.FAILED
+
+
+def test_what_may_still_run_is_never_tried_again():
+    unsure = events.Exited(exit=Exit(reason="given up; it could not be stopped"))
+    assert lc.apply(retried(), unsure, NOW).status is S.FAILED
+    assert lc.apply(retried(S.LOST, finished=BEFORE), EVENTS["exited 3"], NOW).status is S.FAILED
+
+
+def test_tries_are_counted_and_end():
+    last = retried(retried=1)
+    once = lc.apply(last, EVENTS["exited 3"], NOW)
+    assert (once.status, once.retried) == (S.PENDING, 2)
+    placed = lc.apply(once, events.Placed(node=5), NOW)
+    assert (placed.generation, placed.retried) == (3, 2)
+    done = lc.apply(lc.apply(placed, events.Accepted(), NOW), EVENTS["exited 3"], NOW)
+    assert (done.status, done.exit) == (S.FAILED, Exit(code=3))
+
+
+def test_a_start_that_failed_is_a_failure_and_a_refusal_for_good_is_none():
+    assert lc.apply(retried(S.STARTING), EVENTS["start failed"], NOW).status is S.PENDING
+    assert lc.apply(retried(S.STARTING, on=["oom"]), EVENTS["start failed"], NOW).status is S.FAILED
+    assert lc.apply(retried(S.ASSIGNED), EVENTS["refused for good"], NOW).status is S.FAILED
+
+
+@pytest.mark.parametrize("name", ["exited 3", "exited for memory", "exited by limit", "exited by kill"])
+def test_what_somebody_ended_is_never_tried_again(name):
+    killed = retried(S.STOPPING, wanted=Wanted.KILLED)
+    assert lc.apply(killed, EVENTS[name], NOW).status is BY_EXIT[name]
+    assert lc.apply(retried(), EVENTS["exited by kill"], NOW).status is S.KILLED
+
+
+def test_what_ended_well_is_done():
+    assert lc.apply(retried(), EVENTS["exited 0"], NOW).status is S.COMPLETED
+
+
+def test_a_machine_is_not_tried_again():
+    assert lc.apply(retried(kind=Kind.VPS), EVENTS["exited 3"], NOW).status is S.FAILED
+
+
+def test_a_retry_that_is_wanted_paused_waits_in_the_queue():
+    again = lc.apply(retried(S.PAUSED, wanted=Wanted.PAUSED), EVENTS["exited 3"], NOW)
+    assert (again.status, again.wanted) == (S.PENDING, Wanted.PAUSED)

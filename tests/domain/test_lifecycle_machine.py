@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kohakuriver.domain import events
 from kohakuriver.domain import lifecycle as lc
+from kohakuriver.domain.retries import CAUSES, REBOOTED, Retry
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.errors import InvalidTransition
 
@@ -23,11 +24,15 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 class TaskMachine(RuleBasedStateMachine):
     """One task. `true` is the phase of each generation's body: None, prepared, running, paused or ended."""
 
-    @initialize(kind=st.sampled_from(Kind), approval=st.booleans())
-    def submit(self, kind, approval):
+    @initialize(
+        kind=st.sampled_from(Kind),
+        approval=st.booleans(),
+        retry=st.none() | st.builds(Retry, most=st.integers(1, 3), on=st.just(CAUSES), delay=st.sampled_from([0, 30])),
+    )
+    def submit(self, kind, approval, retry):
         status = S.PENDING_APPROVAL if approval else S.PENDING
         self.now = START
-        self.task = Task(id=1, batch=1, owner=1, spec=TaskSpec(kind=kind), status=status, submitted=START)
+        self.task = Task(id=1, batch=1, owner=1, spec=TaskSpec(kind=kind, retry=retry), status=status, submitted=START)
         self.true = {}
         self.exits = {}
         self.sent = []
@@ -51,9 +56,22 @@ class TaskMachine(RuleBasedStateMachine):
         assert after.generation - before.generation == int(isinstance(event, events.Placed))
         assert after.wish >= before.wish
         assert after.wanted is before.wanted or after.wish > before.wish
+        self.check_retry(before, event, after)
         if before.final:
             assert before.status is S.LOST
             assert isinstance(event, events.REPORTED)
+
+    def check_retry(self, before, event, after):
+        """Only an end is tried again, never one that was wanted, and as often as the policy says."""
+        assert 0 <= after.retried - before.retried <= 1
+        if after.retried == before.retried:
+            return
+        assert after.status is S.PENDING
+        assert isinstance(event, events.Exited | events.StartFailed)
+        assert self.true[after.generation] == "ended"
+        assert before.wanted not in lc.ENDING
+        assert after.retried <= after.spec.retry.most
+        assert after.ready == (self.now + timedelta(seconds=30) if after.spec.retry.delay else None)
 
     @property
     def phase(self):
@@ -168,7 +186,7 @@ class TaskMachine(RuleBasedStateMachine):
         signalled=st.sampled_from([None, S.KILLED, S.STOPPED, S.TIMED_OUT]),
     )
     def exit(self, code, oom, signalled):
-        told = Exit(code=code, oom=oom, reason=None if code is not None else "unknown")
+        told = Exit(code=code, oom=oom, reason=None if code is not None else REBOOTED)
         self.true[self.task.generation] = "ended"
         self.exits[self.task.generation] = told
         self.report(events.Exited(exit=told, signalled=signalled))

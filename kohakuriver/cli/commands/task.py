@@ -81,6 +81,9 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="start when this ended well; batch:TASK for all of it",
     )
+    add("--retries", metavar="N", type=int, default=0, help="try again so often when it did not end well")
+    add("--retry-on", metavar="CAUSE", action="append", default=[], help="failed, oom, timeout, lost-node (failed)")
+    add("--retry-delay", metavar="TIME", help="between the tries, such as 30s")
     add("--after-any", metavar="TASK", action="append", default=[], help="start when this ended, however it was")
 
 
