@@ -38,8 +38,7 @@ class Backfill:
         self._kept: dict[int, Timeline] = {}
         #: for whom something is kept there, by order of the room
         self._for: dict[int, int] = {}
-        #: seconds after which each of those starts at the latest, as far as that is known
-        self.starts: dict[int, float] = {}
+        self._starts: dict[int, float] = {}
 
     def block(self, shape: Shape, task: Task) -> None:
         """It waits, and what comes after it is not to move its start."""
@@ -59,6 +58,11 @@ class Backfill:
         reserved = timeline.during(0, until).choose(need, task.id, task.generation + 1)
         timeline.add(reserved, 0, until)
         return reserved
+
+    def starts(self) -> Mapping[int, float]:
+        """Seconds after which those for whom room is kept start at the latest, as far as that is known."""
+        self._settle()
+        return self._starts
 
     def start(self, shape: Shape, task: Task) -> float:
         """Seconds after which it can start at the latest by what is known; infinite when that is not known."""
@@ -89,7 +93,7 @@ class Backfill:
             timeline.hold_back(shape.need)
         else:
             timeline.book(shape.need, task.id, start, until)
-            self.starts[task.id] = start
+            self._starts[task.id] = start
         order = timeline.rooms[0].order
         self._kept[order] = timeline
         self._for.setdefault(order, task.id)

@@ -30,7 +30,7 @@ class Plan:
     #: how many waiting tasks come before this one
     ahead: Mapping[int, int] = field(default_factory=dict)
     #: seconds after which the first that wait start at the latest, for those of which that is known
-    starts: Mapping[int, float] = field(default_factory=dict)
+    starts: Callable[[], Mapping[int, float]] = dict
     #: how many wait for which reason, by its code
     tally: Callable[[], Mapping[str, int]] = Counter
 

@@ -83,7 +83,7 @@ def would_delay(node: Node, task: int | None) -> Reason:
 def label_missing(nodes: Sequence[Node], constraints: Sequence[Constraint]) -> Reason:
     """No node has all the labels, or lacks all, that it asks for."""
     count = "the only node" if len(nodes) == 1 else f"none of {len(nodes)} nodes"
-    verb = "is not" if len(nodes) == 1 else "is"
+    verb = "does not have" if len(nodes) == 1 else "has"
     for constraint in constraints:
         if any(constraint.holds(node.labels) for node in nodes):
             continue

@@ -80,6 +80,8 @@ class Timeline:
             if self.starts[place] >= until:
                 break
             self.rooms[place].subtract(reserved)
+        if until == inf and self.floor is not None:
+            self.floor.subtract(reserved)
 
     def hold_back(self, need: Need) -> None:
         """Work without a known end may from now on use only what this need could make no use of."""

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from kohakuriver.domain.limits import Held, Limits, Usage
-from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.never import beyond_limits, never_fits
+from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.resources import Cell, Device, DeviceRequest, Inventory, Request, Reserved
 from kohakuriver.domain.targets import parse_target

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohakuriver.domain.limits import Limits, Usage
-from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.never import never_fits
+from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.resources import Cell, Device, DeviceRequest, Inventory, Request, Reserved
 from kohakuriver.domain.targets import Target
