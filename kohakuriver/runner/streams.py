@@ -71,8 +71,18 @@ async def _pieces(desk: Desk, dial: Dial) -> AsyncIterator[bytes]:
     if entry.done:
         source = await _ended(desk, dial.attempt, name)
     else:
-        source = (await desk.output.live(dial.attempt)).streams[name]
+        source = await _live(desk, dial.attempt, name)
     return frames(source, max(0, offset), follow=dial.arguments.get("follow") == "1")
+
+
+async def _live(desk: Desk, attempt: str, stream: str) -> Readable:
+    """A stream of an attempt that had not ended a moment ago; if it has meanwhile, nobody else would end this one."""
+    live = await desk.output.live(attempt)
+    entry = desk.journal.attempts.get(attempt)
+    if entry is not None and not entry.done:
+        return live.streams[stream]
+    desk.output.close(attempt)
+    return await _ended(desk, attempt, stream)
 
 
 async def _ended(desk: Desk, attempt: str, stream: str) -> EndedStream:

@@ -223,10 +223,15 @@ class Supervisor:
                 log.exception("a quarantined attempt cannot be stopped", extra={"attempt": self.attempt})
                 reason += "; it could not be stopped and may still run"
                 ran = True  # a start that failed would be tried again
-        if ran:
-            await self._exited(Exit(reason=reason))
-        else:
+        if not ran:
             await self._close("start_failed", reason)
+            return
+        try:
+            await self._exited(Exit(reason=reason))
+        except Exception:  # what its end cannot be told with is left out; logged here, and the host has the reason
+            log.exception("the end of an attempt cannot be told in full", extra={"attempt": self.attempt})
+            bare = WireExit(reason=reason)
+            await self._end(self.desk.report(self.attempt, "exited", exit=bare, signalled=entry.signalled), "exited")
 
     async def _see(self, handle: Handle) -> Seen:
         async with asyncio.timeout(self.desk.settings.see_limit):

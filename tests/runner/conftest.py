@@ -36,7 +36,10 @@ from kohakuriver.wire.link import (
     Wish,
 )
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+#: without news for so long, a little of the test's time passes: a busy machine may have cost the link, or a retry waits
+STALLED = 0.5
+A_LITTLE = 0.1
 
 
 class Hands:
@@ -104,6 +107,7 @@ class Peer:
         self.handshake = None
         self.url = ""
         self.live = asyncio.Event()
+        self.stalled = lambda: None
         self._news = asyncio.Condition()
         self._runner = None
 
@@ -162,7 +166,12 @@ class Peer:
     async def until(self, condition):
         """Waits until the condition holds; looked at with every message."""
         async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(condition)
+            while not condition():
+                try:
+                    async with asyncio.timeout(STALLED):
+                        await self._news.wait()
+                except TimeoutError:
+                    self.stalled()
 
     async def message(self, kind, count=1):
         await self.until(lambda: len([m for m in self.received if isinstance(m, kind)]) >= count)
@@ -248,6 +257,7 @@ class Lab:
         self.path = path
         self.peer = peer
         self.hands = Hands()
+        peer.stalled = lambda: self.hands.advance(A_LITTLE)
         self.world = CountingWorld()
         self.boot = "boot-1"
         self.cells = [WireCell(cpus=[0, 1, 2, 3], siblings=[0, 0, 2, 2], memory=2**33)]

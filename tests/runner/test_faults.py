@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from kohakuriver.errors import PluginError, StorageFull, StoreError
-from kohakuriver.hooks.values import Chunk, Job
+from kohakuriver.hooks.values import Chunk, Job, Stats
 from kohakuriver.runner.database import Database
 from kohakuriver.runner.output import Live
 from kohakuriver.runner.settings import OutputLimits
@@ -256,3 +256,18 @@ async def test_a_body_that_was_made_although_making_it_failed_is_removed(lab, pe
     await peer.report("7.1", "start_failed")
     await lab.gone("7.1")
     assert not lab.world.bodies
+
+
+async def test_an_attempt_whose_end_cannot_be_told_in_full_is_given_up_and_takes_nobody_down(lab, peer):
+    class Nonsense(FakeBackend):
+        async def stats(self, handles):
+            return {handle.data["instance"]: Stats(cpu_seconds=object()) for handle in handles}
+
+    lab.kind = Nonsense
+    await lab.start()
+    await peer.assign("7.1", "say", b"out".hex(), "", "0")
+    report = await peer.report("7.1", "exited")
+    assert "3 crashes" in report.exit.reason
+    lab.world.bodies.clear()
+    await peer.assign("8.1", "x", backend="warp")
+    await peer.report("8.1", "refused_for_good")

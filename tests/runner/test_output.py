@@ -290,6 +290,32 @@ async def test_a_live_run_is_followed_to_its_end(lab, peer):
     assert found[-1] == (len(data), b"")
 
 
+async def test_a_follower_that_came_before_there_was_output_ends_with_an_attempt_that_never_ran(lab, peer):
+    loading, go = asyncio.Event(), asyncio.Event()
+    runner = lab.make()
+    in_thread = runner._in_thread
+
+    async def slow(function, *arguments, **named):
+        if function.__name__ == "load":
+            loading.set()
+            await go.wait()
+        return await in_thread(function, *arguments, **named)
+
+    runner._in_thread = slow
+    peer.forget_ended = False
+    await lab.start()
+    await peer.assign("7.1", "sleep", wanted="paused", revision=1)
+    while not lab.world.bodies:
+        await asyncio.sleep(0.005)
+    async with Sink() as sink, asyncio.TaskGroup() as group:
+        body = group.create_task(dialled(lab, peer, sink, kind="output", attempt="7.1", arguments={"follow": "1"}))
+        await loading.wait()
+        await peer.wish("7.1", "killed", 2)
+        await peer.report("7.1", "never_started")
+        go.set()
+        assert parse(await body) == [(0, b"")]
+
+
 async def test_output_that_was_inline_can_be_streamed_after_the_end(lab, peer):
     peer.forget_ended = False
     await lab.start()
