@@ -41,24 +41,28 @@ class Dockerd:
         assert len(str(self.socket)) < LONGEST_SOCKET
         self.live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
+        self._containerd: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "daemon.json").write_text("{}")
+        if self._containerd is None:
+            self._containerd = self._start_containerd()
         places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid", "--config-file": "daemon.json"}
         words = [word for flag, name in places.items() for word in (flag, str(self.directory / name))]
-        words += ["-H", f"unix://{self.socket}", "--cgroup-parent", f"/{self.directory.name}", "--iptables=false"]
+        words += [
+            "--containerd",
+            str(self.directory / "containerd.sock"),
+            "-H",
+            f"unix://{self.socket}",
+            "--cgroup-parent",
+            f"/{self.directory.name}",
+            "--iptables=false",
+        ]
         words += ["--ip6tables=false", "--bridge=none", *(["--live-restore"] if self.live_restore else [])]
         (self.directory / "pid").unlink(missing_ok=True)
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["unshare", "--net", "dockerd", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = self._spawn(["unshare", "--net", "dockerd", *words])
         self._until_ready()
 
     def stop(self) -> None:
@@ -107,9 +111,31 @@ class Dockerd:
             if names:
                 self.docker("rm", "-f", *names)
             self.stop()
+        if self._containerd is not None:
+            self._containerd.terminate()
+            self._containerd.wait(READY)
+            self._containerd = None
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in reversed([place for place in mounts if place.startswith(f"{self.directory}/")]):
+            subprocess.run(["umount", "--lazy", place], timeout=10, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
         for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}")):
             group.rmdir()
+
+    def _start_containerd(self) -> subprocess.Popen[bytes]:
+        """As a service of its own, as distributions have it: it and what runs survive the daemon."""
+        place = self.directory / "containerd"
+        place.mkdir(exist_ok=True)
+        (place / "config.toml").write_text(
+            f'version = 2\nroot = "{place}/root"\nstate = "{place}/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\naddress = "{self.directory}/containerd.sock"\n'
+        )
+        return self._spawn(["containerd", "--config", str(place / "config.toml")])
+
+    def _spawn(self, words: list[str]) -> subprocess.Popen[bytes]:
+        with (self.directory / "log").open("ab") as log:
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + READY

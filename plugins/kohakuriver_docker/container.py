@@ -88,7 +88,7 @@ def ended(state: State, engine: Engine) -> Exit:
     reason = state.error or None
     if state.exit_code == UNKNOWN_CODE and away:
         code, reason = None, LOST
-    elif signal in (9, 15) and away:
+    oom = state.oom_killed and state.exit_code != 0
+    if signal in (9, 15) and away and not oom:
         reason = STOPPED
-    oom = state.oom_killed and state.exit_code != 0 and reason != STOPPED
     return Exit(code=code, signal=signal, oom=oom, reason=reason, finished=finished)

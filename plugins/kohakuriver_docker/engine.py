@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import aiohttp
@@ -24,6 +24,8 @@ LONG = 100.0
 #: the newest version of the API that this plugin was written for
 NEWEST = (1, 47)
 REMEMBERED_OUTAGES = 32
+#: a daemon that stops ends its containers first, and may tell of their ends before its connections break
+NOTICED = timedelta(seconds=5)
 
 T = TypeVar("T")
 Broken = (aiohttp.ClientError, OSError)
@@ -68,11 +70,11 @@ class Engine:
             await session.close()
 
     def was_away(self, at: datetime) -> bool:
-        """Whether the daemon was away at that moment, as far as anybody here asked it."""
+        """Whether the daemon was away at that moment or about to be, as far as anybody here asked it."""
         spans = list(self._outages)
         if self._away_since is not None:
             spans.append((self._away_since, datetime.now(UTC)))
-        return any(begin <= at <= end for begin, end in spans)
+        return any(begin - NOTICED <= at <= end for begin, end in spans)
 
     async def ask(
         self,

@@ -43,6 +43,8 @@ class Reader:
         self._begins = begins
         self._has: dict[Name, int] = {"stdout": at.stdout, "stderr": at.stderr}
         self._remembered = False
+        #: it ended while the daemon was away, and its last words went nowhere
+        self._unseen = False
 
     async def chunks(self, attached: Attached | None) -> AsyncGenerator[Chunk, None]:
         """Ends after the last byte. An attachment is closed when the reader leaves."""
@@ -50,8 +52,9 @@ class Reader:
             async with contextlib.aclosing(self._live(attached)) as live:
                 async for chunk in live:
                     yield chunk
-            if attached.undisturbed and await self._is_over():
-                return
+            with contextlib.suppress(Unreachable):
+                if await self._is_over() and attached.undisturbed:
+                    return
         async with contextlib.aclosing(self._from_log()) as logged:
             async for chunk in logged:
                 yield chunk
@@ -83,6 +86,8 @@ class Reader:
                     async for chunk in self._read(whole=whole):
                         yield chunk
                 if over:
+                    for name in self._has if self._unseen else ():
+                        yield self._next(name, b"", at_least=True)
                     return
                 pause = min(MOST_PAUSE, max(LEAST_PAUSE, (time.monotonic() - begun) / SHARE))
                 await self._until_over(pause)
@@ -150,8 +155,10 @@ class Reader:
             await self._ctx.in_thread(_save, self._begins, stamp)
 
     async def _is_over(self) -> bool:
-        found = await self._engine.ask(Container, f"/containers/{self._container}/json")
-        return found.state.ever_started and not found.state.running
+        state = (await self._engine.ask(Container, f"/containers/{self._container}/json")).state
+        over = state.ever_started and not state.running
+        self._unseen = over and self._engine.was_away(state.finished)
+        return over
 
     async def _until_over(self, limit: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,0 +1,203 @@
+"""The daemon stops, restarts, dies, hangs or is not to be found: what is said afterwards is true."""
+
+import asyncio
+import resource
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from kohakuriver_docker.backend import DockerBackend
+from kohakuriver_docker.engine import Unreachable
+
+from kohakuriver.hooks.values import Handle, Mount, Offsets
+from kohakuriver.testing.contracts.backend import collect
+from kohakuriver.testing.dockerd import Dockerd
+
+from .docker_kit import DockerKit, begin
+
+pytestmark = pytest.mark.docker
+
+#: goes on when the file is there; told by its output how long it ran
+WAITS = ("sh", "-c", "echo up; while [ ! -e /local_temp/go ]; do sleep 0.05; done; echo gone on; exit 7")
+
+
+@pytest.fixture
+def daemon(request: pytest.FixtureRequest) -> Iterator[Dockerd]:
+    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
+        made = Dockerd(Path(directory) / Path(directory).name, live_restore=getattr(request, "param", False))
+        try:
+            made.start()
+            made.load_image()
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture
+async def opened(daemon: Dockerd, tmp_path: Path) -> AsyncIterator[tuple[DockerKit, DockerBackend]]:
+    async with AsyncExitStack() as stack, asyncio.timeout(120):
+        kit = DockerKit(tmp_path, daemon)
+        yield kit, await stack.enter_async_context(kit.open())
+
+
+LIVE = pytest.mark.parametrize("daemon", [True], indirect=True, ids=["live-restore"])
+BOTH_ENDS = pytest.mark.parametrize("end", [Dockerd.stop, Dockerd.kill], ids=["stop", "kill -9"])
+
+
+class Watched:
+    """A run with somebody who waits for its end and somebody who reads its output, as a runner has them."""
+
+    def __init__(self, backend: DockerBackend, handle: Handle, run: str) -> None:
+        self.wait = asyncio.ensure_future(backend.wait(handle, run))
+        self.output = asyncio.ensure_future(self._read(backend, handle, run))
+        self.up = asyncio.Event()
+        self.at_least = False
+
+    async def _read(self, backend: DockerBackend, handle: Handle, run: str) -> bytes:
+        found = b""
+        async for chunk in backend.output(handle, run, Offsets()):
+            self.at_least = self.at_least or chunk.at_least
+            if chunk.stream == "stdout":
+                assert chunk.offset == len(found)
+                found += chunk.data
+                self.up.set()
+        return found
+
+
+def goes(kit: DockerKit, directory: Path):
+    """A job that waits for a file, and what makes the file."""
+    place = directory / "scratch"
+    place.mkdir()
+    job = kit.job(WAITS, mounts=(Mount(source=place, target="/local_temp"),))
+    return job, (place / "go").touch
+
+
+@BOTH_ENDS
+async def test_without_live_restore_its_end_is_told_as_the_runtimes(
+    opened, daemon: Dockerd, end: Callable[[Dockerd], None]
+) -> None:
+    kit, backend = opened
+    handle, run = await begin(backend, kit.job(("sh", "-c", "echo up; sleep 1000")))
+    watched = Watched(backend, handle, run)
+    await watched.up.wait()
+    await asyncio.to_thread(end, daemon)
+    await asyncio.to_thread(daemon.start)
+    ended = await watched.wait
+    assert ended.code in (143, 137)
+    assert "runtime stopped" in (ended.reason or "")
+    assert not ended.oom
+    assert await watched.output == b"up\n"
+    assert watched.at_least
+    assert (await backend.see(handle)).exit == ended
+
+
+@LIVE
+@BOTH_ENDS
+async def test_with_live_restore_it_goes_on(
+    opened, daemon: Dockerd, tmp_path: Path, end: Callable[[Dockerd], None]
+) -> None:
+    kit, backend = opened
+    job, go = goes(kit, tmp_path)
+    handle, run = await begin(backend, job)
+    watched = Watched(backend, handle, run)
+    await watched.up.wait()
+    await asyncio.to_thread(end, daemon)
+    with pytest.raises(Unreachable):
+        await backend.see(handle)
+    assert not (await backend.probe()).usable
+    await asyncio.to_thread(daemon.start)
+    assert (await backend.see(handle)).phase == "running"
+    assert await backend.start(handle, job) == run
+    go()
+    ended = await watched.wait
+    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    assert await watched.output == b"up\ngone on\n"
+    assert not watched.at_least
+
+
+@LIVE
+@BOTH_ENDS
+async def test_an_end_in_its_absence_keeps_the_code(
+    opened, daemon: Dockerd, tmp_path: Path, end: Callable[[Dockerd], None]
+) -> None:
+    kit, backend = opened
+    job, go = goes(kit, tmp_path)
+    handle, run = await begin(backend, job)
+    watched = Watched(backend, handle, run)
+    await watched.up.wait()
+    await asyncio.to_thread(end, daemon)
+    go()
+    while await kit.processes_left(handle):
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(daemon.start)
+    ended = await watched.wait
+    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    assert (await watched.output).startswith(b"up\n")
+    assert watched.at_least, "the daemon was away: what it did not see may be more"
+
+
+async def test_a_daemon_that_hangs_holds_everything_up_and_changes_nothing(
+    opened, daemon: Dockerd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit, backend = opened
+    job, go = goes(kit, tmp_path)
+    handle, run = await begin(backend, job)
+    watched = Watched(backend, handle, run)
+    await watched.up.wait()
+    daemon.freeze()
+    monkeypatch.setattr("kohakuriver_docker.backend.PROBE_LIMIT", 0.5)
+    probe = await backend.probe()
+    assert (probe.usable, "did not answer" in probe.problems[0]) == (False, True)
+    go()
+    assert not watched.wait.done()
+    daemon.thaw()
+    ended = await watched.wait
+    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    assert await watched.output == b"up\ngone on\n"
+    assert (await backend.probe()).usable
+
+
+async def test_a_start_that_hung_is_one_start(opened, daemon: Dockerd) -> None:
+    kit, backend = opened
+    job = kit.job(kit.programs.say(b"once\n", code=3))
+    handle = await backend.create(job)
+    assert (await begin(backend, kit.job(kit.programs.say())))[1]  # the program is known to be there
+    daemon.freeze()
+    starts = [asyncio.ensure_future(backend.start(handle, job)) for _ in range(2)]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await asyncio.shield(starts[0])
+    starts[0].cancel()  # its caller gave up; the request may be with the daemon
+    async with kit.open() as again:  # and the runner is another one
+        starts.append(asyncio.ensure_future(again.start(handle, job)))
+        daemon.thaw()
+        runs = set(await asyncio.gather(*starts[1:]))
+        assert len(runs) == 1
+        run = runs.pop()
+        assert (await again.wait(handle, run)).code == 3
+        assert (await collect(again, handle, run))["stdout"] == b"once\n"
+
+
+async def test_a_socket_that_is_not_to_be_found_costs_nothing_and_loses_nothing(
+    opened, daemon: Dockerd, tmp_path: Path
+) -> None:
+    kit, backend = opened
+    job, go = goes(kit, tmp_path)
+    handle, run = await begin(backend, job)
+    async with kit.open() as again:  # no connection from before
+        away = daemon.socket.with_suffix(".away")
+        daemon.socket.rename(away)
+        waiting = asyncio.ensure_future(again.wait(handle, run))
+        began = resource.getrusage(resource.RUSAGE_SELF)
+        go()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await asyncio.shield(waiting)
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        assert spent.ru_utime + spent.ru_stime - began.ru_utime - began.ru_stime < 0.5
+        assert not (await again.probe()).usable
+        away.rename(daemon.socket)
+        assert (await waiting).code == 7
+        assert (await collect(again, handle, run))["stdout"] == b"up\ngone on\n"
