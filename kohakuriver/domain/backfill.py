@@ -15,7 +15,7 @@ from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.rooms import Room
 from kohakuriver.domain.shapes import Shape
 from kohakuriver.domain.tasks import Task, TaskSpec
-from kohakuriver.domain.timeline import Timeline
+from kohakuriver.domain.timeline import Timeline, ending, first_fit
 
 #: kinds of waiting tasks for whose first one room is kept in a plan; those behind may be passed
 HEADS: Final = 8
@@ -85,37 +85,54 @@ class Backfill:
 
     def _keep(self, shape: Shape, task: Task) -> None:
         until = lasts(task.spec)
-        start, timeline = self._earliest(shape, until)
-        if timeline is None:
-            timeline = self._nearest(shape)
-            if timeline is None:
+        start, room = self._earliest(shape, until)
+        if room is None:
+            room = self._nearest(shape)
+            if room is None:
                 return
-            timeline.hold_back(shape.need)
+            self._timeline(room).hold_back(shape.need)
         else:
-            timeline.book(shape.need, task.id, start, until)
+            self._timeline(room).book(shape.need, task.id, start, until)
             self._starts[task.id] = start
-        order = timeline.rooms[0].order
-        self._kept[order] = timeline
-        self._for.setdefault(order, task.id)
+        self._for.setdefault(room.order, task.id)
         self._left -= 1
 
-    def _earliest(self, shape: Shape, until: float) -> tuple[float, Timeline | None]:
+    def _earliest(self, shape: Shape, until: float) -> tuple[float, Room | None]:
+        """The room in which it can start first. Only rooms where something is kept are looked at moment by moment."""
         best, found = inf, None
         for room in shape.able:
-            timeline = self._timeline(room)
-            start = timeline.earliest(shape.need, until)
+            timeline = self._kept.get(room.order)
+            if timeline is not None:
+                start = timeline.earliest(shape.need, until)
+            elif room.fits(shape.need):
+                start = 0.0
+            else:
+                start = first_fit(room, self._end, shape.need, best)
             if start < best:
-                best, found = start, timeline
+                best, found = start, room
         return best, found
 
-    def _nearest(self, shape: Shape) -> Timeline | None:
+    def _nearest(self, shape: Shape) -> Room | None:
         """Where least must end that has no time limit, among those that have enough when they are empty."""
-        able = [self._timeline(room) for room in shape.able if Room(room.node, (), room.order).fits(shape.need)]
         need = shape.need
-        return max(able, key=lambda one: (need.share(one.rooms[-1].free_for(need)), -one.rooms[0].order), default=None)
+        able = [room for room in shape.able if Room(room.node, (), room.order).fits(need)]
+        return max(able, key=lambda room: (need.share(self._known(room).free_for(need)), -room.order), default=None)
+
+    def _known(self, room: Room) -> Room:
+        """What is free there once everybody with a time limit has ended."""
+        timeline = self._kept.get(room.order)
+        if timeline is not None:
+            return timeline.rooms[-1]
+        later = room.copy()
+        for _, held in ending(room, self._end):
+            later.give_back(held)
+        return later
 
     def _timeline(self, room: Room) -> Timeline:
-        return self._kept.get(room.order) or Timeline(room, self._end)
+        timeline = self._kept.get(room.order)
+        if timeline is None:
+            timeline = self._kept[room.order] = Timeline(room, self._end)
+        return timeline
 
     def _end(self, task: int) -> float:
         found = self._new.get(task)

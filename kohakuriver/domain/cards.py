@@ -1,6 +1,6 @@
 """Which of the free cards a task gets: those near its cell, the smallest that will do, no card twice."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from kohakuriver.domain.needs import Need
 from kohakuriver.domain.resources import Device
@@ -11,9 +11,16 @@ def same_card(one: str, other: str) -> bool:
     return one == other or one.startswith(other + "/") or other.startswith(one + "/")
 
 
-def without(devices: Iterable[Device], taken: Sequence[str]) -> list[Device]:
+def without(devices: Iterable[Device], taken: Collection[str]) -> list[Device]:
     """The cards of which nothing is taken."""
-    return [device for device in devices if not any(same_card(device.id, one) for one in taken)]
+    gone = set(taken)
+    # a card of which a part is taken, besides
+    gone.update(one.partition("/")[0] for one in taken)
+    return [
+        device
+        for device in devices
+        if device.id not in gone and ("/" not in device.id or device.id.partition("/")[0] not in taken)
+    ]
 
 
 def pick(devices: Iterable[Device], need: Need, cell: int | None) -> tuple[Device, ...] | None:

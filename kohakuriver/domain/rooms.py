@@ -112,8 +112,7 @@ class Room:
             self.devices = cards.without(self.devices, reserved.devices)
 
     def give_back(self, reserved: Reserved) -> None:
-        """What is reserved is free again: its holder has ended. Only for somebody in `held`."""
-        self.held.remove(reserved)
+        """What is reserved is free again: its holder has ended. Only for somebody in `held`, who stays there."""
         mine = self._pinnable(reserved)
         self.cpus |= mine
         self.milli += max(reserved.cpu_milli, len(reserved.cpus) * MILLI) - (len(mine) * MILLI if self._apart else 0)
@@ -131,7 +130,7 @@ class Room:
         return set(pinnable.intersection(reserved.cpus))
 
     def copy(self) -> Self:
-        """As it is now; neither knows of later changes of the other."""
+        """As it is now, but for `held`; neither knows of later changes of the other."""
         new = self.__class__.__new__(self.__class__)
         for name in ("node", "order", "turn", "_apart", "milli", "memory"):
             setattr(new, name, getattr(self, name))
@@ -139,7 +138,7 @@ class Room:
         new.cell_memory = dict(self.cell_memory)
         new.devices = list(self.devices)
         new.taken = list(self.taken)
-        new.held = list(self.held)
+        new.held = []
         return new
 
     def meet(self, other: "Room") -> None:

@@ -15,6 +15,27 @@ from kohakuriver.domain.rooms import Room
 SOON: Final = 1.0
 
 
+def ending(room: Room, end: Callable[[int], float]) -> list[tuple[float, Reserved]]:
+    """Who leaves the room when, the first first, without those of whom nobody knows."""
+    # one that should have ended already may do so at any moment now, which is no moment of this plan
+    known = [(max(SOON, at), held) for held in room.held if (at := end(held.task)) < inf]
+    return sorted(known, key=lambda pair: pair[0])
+
+
+def first_fit(room: Room, end: Callable[[int], float], need: Need, before: float) -> float:
+    """The moment from which the need fits there for good, where nothing is kept; infinite if that is not `before`."""
+    later = room.copy()
+    leaving = ending(room, end)
+    for place, (at, held) in enumerate(leaving):
+        if at >= before:
+            break
+        later.give_back(held)
+        last = place + 1 == len(leaving) or leaving[place + 1][0] > at
+        if last and later.fits(need):
+            return at
+    return inf
+
+
 class Timeline:
     """Moments of one node. The first is the plan's own room, which is now; `starts[i]` is when `rooms[i]` begins."""
 
@@ -25,11 +46,7 @@ class Timeline:
         #: what may be used by work without a known end besides what is free at every moment; None: anything
         self.floor: Room | None = None
         latest = room
-        # one that should have ended already may do so at any moment now, which is no moment of this plan
-        ending = [(max(SOON, end(held.task)), held) for held in room.held]
-        for at, held in sorted(ending, key=lambda pair: pair[0]):
-            if at == inf:
-                break
+        for at, held in ending(room, end):
             if at > self.starts[-1]:
                 latest = latest.copy()
                 self.starts.append(at)
