@@ -38,18 +38,19 @@ def backend_of(host: Host, *, backend: str | None, image: str | None, container:
 def check_options(host: Host, actor: Actor, backend: str | None, options: Mapping[str, Any]) -> bool:
     """Whether there are options that only operators may give, and this one may. Raises NotAllowed, Invalid."""
     infos = [info for info in _announced(host) if backend is None or info.name == backend]
-    if options and not infos:
-        raise Invalid(
-            "no connected node has that backend, so its options cannot be checked; try again later",
-            field="options",
-            value=backend,
-        )
+    unknown = bool(options) and not infos
     marked = sorted(name for name, value in options.items() if any(_is_marked(info, name, value) for info in infos))
-    if not marked:
+    if not marked and not unknown:
         return False
     try:
         return authorize(actor, Action.TASK_SUBMIT_PRIVILEGED).audited
     except NotAllowed as error:
+        if unknown:
+            raise Invalid(
+                "no node has told of this backend's options yet, so nobody can say who may give them; try again later",
+                field="options",
+                value=backend,
+            ) from None
         raise NotAllowed(f"option {marked[0]}: {error.message}", field=f"options.{marked[0]}") from None
 
 

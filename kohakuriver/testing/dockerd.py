@@ -62,7 +62,9 @@ class Dockerd:
         ]
         words += ["--ip6tables=false", "--bridge=none", *(["--live-restore"] if self.live_restore else [])]
         (self.directory / "pid").unlink(missing_ok=True)
-        self._process = self._spawn(["unshare", "--net", "dockerd", *words])
+        self._process = self._spawn(
+            ["unshare", "--net", "sh", "-c", f'{BUSYBOX} ip link set lo up; exec dockerd "$@"', "sh", *words]
+        )
         self._until_ready()
 
     def stop(self) -> None:

@@ -13,8 +13,9 @@ from kohakuriver_docker.order import network_of
 LEAST_MEMORY = 6 * 1024**2
 #: name, tag and digest of an image, as the distribution's reference grammar has them; or an id
 NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+HOST = r"[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*"
 REFERENCE = re.compile(
-    rf"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?{NAME}(?:/{NAME})*"
+    rf"(?:(?:{HOST}|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?{NAME}(?:/{NAME})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{12,64}"
 )
 
