@@ -103,6 +103,25 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_open_tasks_per_user: Annotated[
         int, Meta(ge=0, le=10_000_000, description="Tasks of one user that have not ended. 0: no limit.")
     ] = 0
+    max_running_tasks_per_user: Annotated[
+        int, Meta(ge=0, le=10_000_000, description="Tasks of one user that hold a place on a node. 0: no limit.")
+    ] = 0
+    max_cores_per_user: Annotated[
+        int, Meta(ge=0, le=10_000_000, description="Cores that the tasks of one user hold at once. 0: no limit.")
+    ] = 0
+    max_memory_per_user: Annotated[
+        Bytes, Meta(description="Memory that the tasks of one user hold at once. 0: no limit.")
+    ] = 0
+    max_gpus_per_user: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Cards that the tasks of one user hold at once. 0: no limit.")
+    ] = 0
+    placement: Annotated[
+        Literal["pack", "spread", "first-fit", "round-robin"],
+        Meta(
+            description="Which of the nodes that fit a task gets it: the fullest, the emptiest, the first by name, or "
+            "the one given work least recently."
+        ),
+    ] = "pack"
     default_grace: Annotated[
         Seconds, Meta(description="Time between SIGTERM and SIGKILL for a task that names none.")
     ] = 5

@@ -65,7 +65,8 @@ class Planner:
         self._turn = max(snapshot.turns.values(), default=0)
         self._at = snapshot.at
         self._usage = usage
-        self._held = dict(usage.held)
+        #: of those for whom this plan placed something
+        self._held: dict[int, Held] = {}
         self._arrays = Counter(usage.arrays)
         self._strategy = strategy
         self._shapes: dict[object, Shape] = {}
@@ -123,11 +124,14 @@ class Planner:
         if task.spec.array is not None:
             self._arrays[task.batch] += 1
         if task.owner in self._usage.limits:
-            self._held[task.owner] = self._held.get(task.owner, Held()).plus(held_for(shape.need))
+            self._held[task.owner] = self._held_by(task.owner).plus(held_for(shape.need))
 
     def _over(self, owner: int, shape: Shape) -> Reason | None:
         limits = self._usage.limits.get(owner)
-        return None if limits is None else over_limit(limits, self._held.get(owner, Held()), shape.need)
+        return None if limits is None else over_limit(limits, self._held_by(owner), shape.need)
+
+    def _held_by(self, owner: int) -> Held:
+        return self._held.get(owner) or self._usage.held.get(owner, Held())
 
     def shape(self, task: Task) -> Shape:
         """What it asks for, one for all tasks that ask for the same."""

@@ -3,12 +3,13 @@ reservation, the attempt and the history in one transaction; then memory, then w
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kohakuriver.domain.events import Event, Exited, Placed
 from kohakuriver.domain.lifecycle import apply
+from kohakuriver.domain.limits import Limits
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import InvalidTransition, MovedOn, NotFound
@@ -20,10 +21,11 @@ from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
 from kohakuriver.host.roster import Member
 from kohakuriver.host.waiting import Ends, ended
-from kohakuriver.store.models import NodeRow
+from kohakuriver.store.holding import within
+from kohakuriver.store.models import NodeRow, UserRow
 from kohakuriver.store.reader import Reader
 from kohakuriver.store.tasks import load_task, task_statements_change
-from kohakuriver.store.write import Statement, update
+from kohakuriver.store.write import Statement, lock, update
 
 #: how often a change is tried again when somebody else was faster
 TRIES = 20
@@ -42,8 +44,18 @@ class Ledger:
     """Records what happens to tasks."""
 
     def __init__(
-        self, *, reader: Reader, commits: Commits, board: Board, changes: Changes, ends: Ends, clock: Clock, ids: Ids
+        self,
+        *,
+        reader: Reader,
+        commits: Commits,
+        board: Board,
+        changes: Changes,
+        ends: Ends,
+        clock: Clock,
+        ids: Ids,
+        limits: Mapping[int, Limits],
     ) -> None:
+        """`limits` of what owners may hold, of those who have any, as they are at any time."""
         self._reader = reader
         self.commits = commits
         self.board = board
@@ -51,6 +63,7 @@ class Ledger:
         self.clock = clock
         self._changes = changes
         self._ends = ends
+        self._limits = limits
         #: told of every committed change, before and after
         self.followers: list[Callable[[Task, Task], None]] = []
 
@@ -99,7 +112,9 @@ class Ledger:
         return placing.tasks
 
     def placing(self, member: Member, placements: Sequence[tuple[Task, Reserved]]) -> Placing:
-        """The tasks' rows, attempts and reservations, guarded by the node's allocation, for the caller to commit."""
+        """The tasks' rows, attempts and reservations, for the caller to commit: guarded by the node's allocation and by
+        what their owners may hold.
+        """
         now = self.clock.now()
         allocation = member.allocation
         statements: list[Statement] = [
@@ -129,8 +144,16 @@ class Ledger:
             for before, after, held in done:
                 self.committed(before, after, held)
 
+        owners = {before.owner for before, _ in placements if before.owner in self._limits}
         return Placing(
-            statements=[*statements, *records.events(rows)], then=then, tasks=[after for _, after, _ in done]
+            statements=[
+                *(lock(UserRow, id=owner) for owner in sorted(owners)),
+                *statements,
+                *(within(owner, self._limits[owner]) for owner in sorted(owners)),
+                *records.events(rows),
+            ],
+            then=then,
+            tasks=[after for _, after, _ in done],
         )
 
     def change(self, before: Task, after: Task, reserved: Reserved | None = None) -> list[Statement]:

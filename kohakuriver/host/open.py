@@ -43,7 +43,16 @@ async def open_host(
     await _fill(board, store)
     threads = Threads()
     commits = Commits(group, store.writer)
-    ledger = Ledger(reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids)
+    ledger = Ledger(
+        reader=store.reader,
+        commits=commits,
+        board=board,
+        changes=changes,
+        ends=ends,
+        clock=clock,
+        ids=ids,
+        limits=owners,
+    )
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
     scheduler = Scheduler(
         board=board,

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from kohakuriver.domain.limits import Held, Limits, Usage
+from kohakuriver.domain.limits import Held, Limits, Usage, held_of
 from kohakuriver.domain.nodes import Node, Snapshot
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.plans import Placement, Plan, told_of
@@ -15,7 +15,7 @@ from kohakuriver.domain.resources import Reserved, total
 from kohakuriver.domain.strategies import Strategy, pack
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import KohakuRiverError, MovedOn
-from kohakuriver.host.board import Board, queued
+from kohakuriver.host.board import Board, limited, queued
 from kohakuriver.host.clock import Clock
 from kohakuriver.host.ledger import Ledger, tried_again
 from kohakuriver.host.roster import Member, Roster
@@ -107,7 +107,7 @@ class Scheduler:
         if not self._board.waiting:
             self.last_duration = 0.0
             return 0
-        chosen = self._plan(self.snapshot())
+        chosen = self._plan(self.snapshot(), self.usage())
         self.last_duration = self._clock.monotonic() - began
         by_node: dict[int, list[Placement]] = defaultdict(list)
         for placement in chosen:
@@ -142,26 +142,32 @@ class Scheduler:
             return []
         snapshot = self.snapshot()
         held = tuple(held for task, held in self._board.reserved(member.id).items() if task not in freed)
-        chosen = self._plan(replace(snapshot, reserved={**snapshot.reserved, member.id: held}))
+        chosen = self._plan(replace(snapshot, reserved={**snapshot.reserved, member.id: held}), self.usage(freed))
         pairs = [(self._board.get(one.task), one.reserved) for one in chosen if one.node == member.id]
         known = [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
         self._decided(member.id, [task for task, _ in known])
         return known
 
-    def _plan(self, snapshot: Snapshot) -> Sequence[Placement]:
-        return plan(snapshot, self._board.queue, self.usage(), self.strategy, most=MOST_PLACED).placements
+    def _plan(self, snapshot: Snapshot, usage: Usage) -> Sequence[Placement]:
+        return plan(snapshot, self._board.queue, usage, self.strategy, most=MOST_PLACED).placements
 
     def _decided(self, node: int, tasks: Sequence[Task]) -> None:
         if tasks:
             self._turns[node] = max(self._turns.values(), default=0) + 1
             self._underway.add(tasks, self._clock.monotonic())
 
-    def usage(self) -> Usage:
-        """What is held at present of what is limited, with what is about to be."""
+    def usage(self, freed: Collection[int] = ()) -> Usage:
+        """What is held at present of what is limited, with what is about to be and without what these tasks hold."""
         now = self._clock.monotonic()
         arrays = Counter(self._board.arrays())
         arrays.update(self._underway.arrays(now))
-        return Usage(held=_Sums(self._board, self._underway.held(now)), limits=self._limits, arrays=arrays)
+        more = self._underway.held(now)
+        for task in filter(None, map(self._board.get, freed)):
+            reserved = self._board.reserved(task.node or 0).get(task.id)
+            if reserved is not None:
+                more[task.owner] = more.get(task.owner, Held()).minus(held_of(reserved))
+                arrays[task.batch] -= limited(task)
+        return Usage(held=_Sums(self._board, more), limits=self._limits, arrays=arrays)
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""

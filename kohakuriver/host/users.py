@@ -7,6 +7,8 @@ from typing import Any
 
 from kohakuriver.domain.access import Action, Actor, Granting, Role, authorize, parse_role
 from kohakuriver.domain.ids import check_user_name
+from kohakuriver.domain.limits import Held
+from kohakuriver.domain.resources import MILLI
 from kohakuriver.errors import Conflict, MovedOn, NotFound
 from kohakuriver.host import cause, credentials, records
 from kohakuriver.host.host import Host
@@ -29,6 +31,9 @@ from kohakuriver.store.models import UserRow
 from kohakuriver.store.write import ConstraintFailed, Statement, update
 from kohakuriver.wire import api, people
 
+#: what an operator may limit, and the number that means the cluster's default again
+LIMITS = ("most_open", "most_running", "most_cores", "most_memory", "most_devices")
+DEFAULT = -1
 SETUP = "setup"
 SETUP_HOURS = 72
 
@@ -54,8 +59,8 @@ async def active_user(host: Host, user: int) -> User | None:
     return found if found is not None and found.state == ACTIVE else None
 
 
-def user_view(user: User) -> people.UserView:
-    """An account as the API shows it."""
+def user_view(user: User, held: Held | None = None) -> people.UserView:
+    """An account as the API shows it; `held` is what its tasks hold now."""
     return people.UserView(
         id=str(user.id),
         name=user.name,
@@ -63,6 +68,14 @@ def user_view(user: User) -> people.UserView:
         state=user.state,
         display=user.display or None,
         most_open=user.most_open,
+        most_running=user.most_running,
+        most_cores=user.most_cores,
+        most_memory=user.most_memory,
+        most_devices=user.most_devices,
+        running=held.tasks if held is not None else None,
+        cores=held.cpu_milli / MILLI if held is not None else None,
+        memory=held.memory if held is not None else None,
+        devices=held.devices if held is not None else None,
         created=user.created,
     )
 
@@ -72,7 +85,7 @@ async def list_users(host: Host, actor: Actor, *, cursor: str | None, limit: int
     authorize(actor, Action.USER_LIST)
     users = await users_after(host.store.reader, cursor or "", limit + 1)
     more = users[limit - 1].name if len(users) > limit else None
-    return api.Page(items=[user_view(user) for user in users[:limit]], next=more)
+    return api.Page(items=[_shown_now(host, user) for user in users[:limit]], next=more)
 
 
 async def show_user(host: Host, actor: Actor, ref: str) -> people.UserView:
@@ -81,7 +94,11 @@ async def show_user(host: Host, actor: Actor, ref: str) -> people.UserView:
         authorize(actor, Action.SELF)
     else:
         authorize(actor, Action.USER_LIST)
-    return user_view(await find_user(host, ref))
+    return _shown_now(host, await find_user(host, ref))
+
+
+def _shown_now(host: Host, user: User) -> people.UserView:
+    return user_view(user, host.board.held_by(user.id))
 
 
 async def add_user(host: Host, actor: Actor, request: people.NewUser, *, key: str | None = None) -> people.SetupLink:
@@ -134,7 +151,7 @@ async def change_user(host: Host, actor: Actor, ref: str, request: people.Change
     user = await find_user(host, ref)
     after = _changes(user, request)
     if not after:
-        return user_view(user)
+        return _shown_now(host, user)
     now = host.clock.now()
     statements: list[Statement] = []
     if user.role == Role.ADMIN.word and user.state == ACTIVE and ("role" in after or after.get("state") == DISABLED):
@@ -151,7 +168,7 @@ async def change_user(host: Host, actor: Actor, ref: str, request: people.Change
         await host.commits.write(statements, lambda: _changed(host, user, replace(user, **after)))
     except MovedOn as error:
         raise MovedOn(f"user {user.name}, or the last other admin, changed meanwhile; look again and retry") from error
-    return user_view(await find_user(host, str(user.id)))
+    return _shown_now(host, await find_user(host, str(user.id)))
 
 
 async def ensure_admin(host: Host, name: str) -> User:
@@ -174,8 +191,11 @@ def _changes(user: User, request: people.ChangeUser) -> dict[str, Any]:
         after["role"] = request.role
     if request.display is not None and request.display != user.display:
         after["display"] = request.display
-    if request.most_open is not None and request.most_open != user.most_open:
-        after["most_open"] = request.most_open
+    for limit in LIMITS:
+        asked = getattr(request, limit)
+        wanted = None if asked == DEFAULT else asked
+        if asked is not None and wanted != getattr(user, limit):
+            after[limit] = wanted
     if request.disabled is True and user.state != DISABLED:
         after["state"] = DISABLED
     if request.disabled is False and user.state == DISABLED:
@@ -188,6 +208,7 @@ def _changed(host: Host, before: User, after: User) -> None:
     if (before.role, before.state) != (after.role, after.state):
         visitors(host).callers.forget(after.id)
     host.changes.publish("user", after.id, after.state)
+    host.scheduler.wake()
 
 
 async def _another_admin(host: Host, user: int) -> Statement:

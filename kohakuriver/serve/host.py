@@ -17,6 +17,7 @@ from aiohttp import web
 from kohakuriver.config.check import is_loopback
 from kohakuriver.config.places import Places
 from kohakuriver.config.schema import Config, HostConfig
+from kohakuriver.domain.limits import Limits
 from kohakuriver.errors import ConfigError, NotReady
 from kohakuriver.hooks.manager import PluginManager
 from kohakuriver.host import accounts, lab
@@ -128,6 +129,13 @@ def _host_settings(config: HostConfig) -> tuple[HostSettings, ssl.SSLContext | N
         token_days=config.token_expire_days,
         approve_users=config.approve_users,
         most_open=config.max_open_tasks_per_user,
+        most_held=Limits(
+            tasks=config.max_running_tasks_per_user,
+            cores=config.max_cores_per_user,
+            memory=config.max_memory_per_user,
+            devices=config.max_gpus_per_user,
+        ),
+        placement=config.placement,
         default_grace=config.default_grace,
         heartbeat=config.heartbeat_interval_seconds,
         lost_after=config.lost_after or None,

@@ -21,6 +21,16 @@ class UserView(View, kw_only=True, omit_defaults=True):
     state: str
     display: str | None = None
     most_open: int | None = None
+    #: what may be held at once; absent: the cluster's default, 0: no limit. Memory in bytes
+    most_running: int | None = None
+    most_cores: int | None = None
+    most_memory: int | None = None
+    most_devices: int | None = None
+    #: what is held now
+    running: int | None = None
+    cores: float | None = None
+    memory: int | None = None
+    devices: int | None = None
     created: datetime | None = None
 
 
@@ -100,12 +110,16 @@ class NewUser(Request, kw_only=True):
 
 
 class ChangeUser(Request, kw_only=True):
-    """Whatever is given changes."""
+    """Whatever is given changes. Of a limit, 0 is none, and -1 is the cluster's default again."""
 
     role: RoleName | None = None
     display: Annotated[str, Meta(max_length=128)] | None = None
     disabled: bool | None = None
-    most_open: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    most_open: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    most_running: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    most_cores: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    most_memory: Annotated[int, Meta(ge=-1, le=2**60)] | None = None
+    most_devices: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
 
 
 class SetupLink(View, kw_only=True):

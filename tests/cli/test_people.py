@@ -101,10 +101,24 @@ def test_users_are_listed_and_changed(call, peer: Peer) -> None:
     for words, body in (
         (["role", "ann", "viewer"], {"role": "viewer"}), (["disable", "ann"], {"disabled": True}),
         (["enable", "ann"], {"disabled": False}), (["limit", "ann", "0"], {"most_open": 0}),
+        (["limit", "ann", "-", "--cores", "64", "--memory", "2G", "--gpus", "-"],
+         {"most_open": -1, "most_cores": 64, "most_memory": 2 * 1024**3, "most_devices": -1}),
+        (["limit", "ann", "--memory", "0", "--running", "0"], {"most_memory": 0, "most_running": 0}),
     ):  # fmt: skip
         assert call("user", *words).code == 0
         assert peer.asked[-1].body == body
-    assert call("user", "limit", "ann", "--", "-1").code == 2
+    for wrong in (["--", "-1"], [], ["--cores", "many"], ["--memory", "64"], ["1000001"]):
+        assert call("user", "limit", "ann", *wrong).code == 2
+
+
+def test_an_account_shows_what_it_holds_and_may_hold(call, peer: Peer) -> None:
+    limits = {"most_running": 0, "most_cores": 64, "most_memory": 2**30}
+    holds = {"running": 3, "cores": 6.5, "memory": 2**20, "devices": 0}
+    peer.on("GET", "/api/v1/users/ann", {**USER, **limits, **holds})
+    told = call("user", "show", "ann")
+    assert told.code == 0
+    assert "3 tasks, 6.5 cores, 1M of memory" in told.out
+    assert "any tasks, 64 cores, 1G of memory" in told.out
 
 
 def test_set_up_links_stand_alone_on_stdout(call, peer: Peer) -> None:

@@ -71,7 +71,7 @@ async def test_a_limited_array_keeps_its_limit_whatever_room_there_is(host, ann)
     why = await tasks.show_task(host, ann, str(ids[4]))
     assert (why.reason.code, why.reason.text) == ("array_limit", "4 of its array run, at most 4")
     await finish(big, host.board.get(ids[1]))
-    assert await host.scheduler.tick() == 1
+    await host.scheduler.tick()
     assert len(under_way(host, ids[0])) == 4
     await agree(host)
 
@@ -104,7 +104,8 @@ async def test_the_limit_holds_over_a_restart_of_the_host(tmp_path, clock):
         await node.tell("accepted", f"{ids[1]}.1")
         assert await host.scheduler.tick() == 0
         await node.tell("start_failed", f"{ids[1]}.1", reason="no program")
-        assert await host.scheduler.tick() == 1
+        await host.scheduler.tick()
+        assert len(under_way(host, ids[0])) == 3
         await agree(host)
 
 
@@ -120,14 +121,11 @@ async def test_two_arrays_do_not_share_a_limit_and_a_full_one_hides_nobody(host,
     assert await host.scheduler.tick() == 0
 
 
-async def test_what_ends_with_a_report_makes_room_in_the_next_pass(host, ann, node):
-    """The place itself is filled in the same commit by anybody else; a limited array waits for the pass."""
+async def test_what_ends_makes_room_for_the_next_of_its_array_in_the_same_commit(host, ann, node):
     ids = await submit(host, ann, array="0-9%1", cores=1)
     await host.scheduler.tick()
     for number in range(3):
         await finish(node, host.board.get(ids[number]))
-        assert under_way(host, ids[0]) == []
-        await host.scheduler.tick()
         assert [task.id for task in under_way(host, ids[0])] == [ids[number + 1]]
 
 
@@ -138,10 +136,10 @@ async def test_a_whole_batch_is_ended_at_once_by_any_of_its_names(host, ann, nod
     await finish(node, host.board.get(ids[0]), code=3)
     view = await batches.kill_batch(host, ann, str(ids[3]))
     assert (view.batch, view.tasks, view.changed, view.owner) == (str(ids[0]), 10, 9, "ann")
-    assert view.statuses == {"failed": 1, "stopping": 1, "killed": 8}
+    assert view.statuses == {"failed": 1, "stopping": 2, "killed": 7}
     assert host.board.get(other).status in {Status.PENDING, Status.ASSIGNED}
     again = await batches.kill_batch(host, ann, "sweep")
-    assert (again.changed, again.statuses) == (1, view.statuses)
+    assert (again.changed, again.statuses) == (2, view.statuses)
     assert (await batches.show_batch(host, ann, "sweep[4]")).statuses == view.statuses
     await agree(host)
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from kohakuriver.cli.amounts import held, limits
 from kohakuriver.cli.connect import connect
 from kohakuriver.cli.exits import OK, UsageError
 from kohakuriver.cli.output import Column, Output
@@ -10,12 +11,17 @@ from kohakuriver.cli.shown import moment, of
 from kohakuriver.wire import urls
 
 HELP = "accounts and what they may do"
+#: what the host takes for the cluster's default
+DEFAULT = -1
+MOST = 1_000_000
 ROLES = ("viewer", "user", "operator", "admin")
 USERS = (
     Column("name", "NAME"),
     Column("role", "ROLE"),
     Column("state", "STATE"),
     Column("most_open", "MOST OPEN"),
+    Column("held", "HOLDS", held),
+    Column("limits", "MAY HOLD", limits),
     of("created", "CREATED", moment),
     Column("display", "DISPLAY NAME"),
 )
@@ -39,9 +45,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         switch = verbs.add_parser(word, help="end all its sessions and tokens" if disabled else "let it sign in again")
         switch.add_argument("user", metavar="USER")
         switch.set_defaults(run=switch_user, disabled=disabled)
-    limit = verbs.add_parser("limit", help="most tasks of an account that have not ended")
+    show = verbs.add_parser("show", aliases=["status"], help="one account, what it holds and may hold")
+    show.add_argument("user", metavar="USER")
+    show.set_defaults(run=show_user)
+    limit = verbs.add_parser("limit", help="what an account may have at once; 0: no limit, -: the cluster's default")
     limit.add_argument("user", metavar="USER")
-    limit.add_argument("most_open", metavar="N", type=int, help="0: no limit")
+    limit.add_argument("most_open", metavar="N", nargs="?", help="tasks that have not ended")
+    limit.add_argument("--running", metavar="N", help="tasks that hold a place on a node")
+    limit.add_argument("--cores", metavar="N", help="cores that they hold")
+    limit.add_argument("--memory", metavar="SIZE", help="memory that they hold, such as 64G")
+    limit.add_argument("--gpus", metavar="N", help="cards that they hold")
     limit.set_defaults(run=limit_user)
     password = verbs.add_parser("passwd", help="your own password, or a set-up link for another account")
     password.add_argument("user", metavar="USER", nargs="?")
@@ -72,12 +85,46 @@ def switch_user(args: argparse.Namespace, out: Output) -> int:
     return _change(args, out, {"disabled": args.disabled}, f"user {args.user} is {word} now")
 
 
+def show_user(args: argparse.Namespace, out: Output) -> int:
+    """One of them."""
+    user = connect(args, out).get(urls.fill(urls.USER, user=args.user))
+    if out.machine or out.style.quiet or out.style.format == "name" or out.style.columns:
+        out.data(user, name="name")
+        return OK
+    words = {key: user[key] for key in ("name", "role", "state", "display", "most_open") if user.get(key) is not None}
+    out.data({**words, "holds": held(user), "may_hold": limits(user)}, name="name")
+    return OK
+
+
 def limit_user(args: argparse.Namespace, out: Output) -> int:
-    """Set the most open tasks."""
-    if args.most_open < 0:
-        raise UsageError("this number is out of range", field="N", value=args.most_open, limit="0 or more")
-    words = f"at most {args.most_open} open tasks" if args.most_open else "any number of open tasks"
-    return _change(args, out, {"most_open": args.most_open}, f"user {args.user} may have {words} now")
+    """Set what is named, leave the rest."""
+    asked = {
+        "most_open": _limit(args.most_open, "N"),
+        "most_running": _limit(args.running, "--running"),
+        "most_cores": _limit(args.cores, "--cores"),
+        "most_memory": _memory(args.memory),
+        "most_devices": _limit(args.gpus, "--gpus"),
+    }
+    body: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
+    if not body:
+        raise UsageError("which limit? for example: kohakuriver user limit ada 100 --cores 64", field="N")
+    return _change(args, out, body, f"the limits of user {args.user} are set")
+
+
+def _limit(text: str | None, field: str) -> int | None:
+    if text is None or text == "-":
+        return None if text is None else DEFAULT
+    if not (text.isascii() and text.isdigit()) or int(text[:8]) > MOST or len(text) > len(str(MOST)):
+        raise UsageError("this is no limit", field=field, value=text, limit=f"0 to {MOST}, or - for the default")
+    return int(text)
+
+
+def _memory(text: str | None) -> int | None:
+    from kohakuriver.domain.units import parse_size
+
+    if text is None or text in {"-", "0"}:
+        return {None: None, "-": DEFAULT, "0": 0}[text]
+    return parse_size(text, field="--memory")
 
 
 def change_password(args: argparse.Namespace, out: Output) -> int:
