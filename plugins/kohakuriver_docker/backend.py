@@ -21,7 +21,7 @@ from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Mount, Offsets, Probe, Seen, Stats
 from kohakuriver_docker import container, devices, info, mounts, probe, refusals, usage
 from kohakuriver_docker.bodies import CONFLICT, MISSING, Bodies
-from kohakuriver_docker.config import Options, Settings, socket_path
+from kohakuriver_docker.config import SOCKET, Options, Settings, socket_path
 from kohakuriver_docker.container import Listed, container_of
 from kohakuriver_docker.engine import LONG, Engine, EngineError, Unreachable
 from kohakuriver_docker.images import Images
@@ -30,6 +30,7 @@ from kohakuriver_docker.output import Reader
 
 logger = logging.getLogger(__name__)
 
+OFF = "containers are off on this node; to allow them: plugins.docker.enabled = true"
 PROBE_LIMIT = 8.0
 #: seconds of one question for an end; asked again until it has come
 ONE_WAIT = 300.0
@@ -55,7 +56,12 @@ class DockerBackend(Backend, CanPause):
         except msgspec.ValidationError as error:
             raise PluginError(f"settings of the docker backend: {error}") from None
         self._ctx = ctx
-        self._engine = Engine(socket_path(self._settings))
+        self._trouble = None if self._settings.enabled else OFF
+        try:
+            socket = socket_path(self._settings)
+        except PluginError as error:
+            socket, self._trouble = SOCKET, error.message
+        self._engine = Engine(socket)
         self._names = Names(ctx)
         self._bodies = Bodies(self._engine, self._names, self._settings, os.cpu_count() or 1)
         self._images = Images(self._engine, ctx, self._settings.pull_silence)
@@ -69,8 +75,8 @@ class DockerBackend(Backend, CanPause):
         await self._engine.close()
 
     async def probe(self) -> Probe:
-        if not self._settings.enabled:
-            return Probe(usable=False, problems=("containers are off here: plugins.docker.enabled = false",))
+        if self._trouble is not None:
+            return Probe(usable=False, problems=(self._trouble,))
         try:
             self._info = await info.read(self._engine, PROBE_LIMIT)
             await self._bodies.clear_doubtful()
@@ -79,8 +85,8 @@ class DockerBackend(Backend, CanPause):
         return probe.describe(self._info, self._settings, self._engine.socket)
 
     async def check(self, job: Job) -> Sequence[str]:
-        if not self._settings.enabled:
-            return ["containers are off on this node; to allow them: plugins.docker.enabled = true"]
+        if self._trouble is not None:
+            return [self._trouble]
         found = refusals.refusals(job, self._settings, await self._facts())
         try:
             await self._mounts(job)
@@ -151,6 +157,8 @@ class DockerBackend(Backend, CanPause):
         await self._ctx.in_thread(_unlink, self._begins(handle))
 
     async def found(self) -> Sequence[tuple[str, Handle]]:
+        if self._trouble is not None:
+            return []
         filters = msgspec.json.encode({"label": [self._names.filter]}).decode()
         listed = await self._engine.ask(list[Listed], "/containers/json", params={"all": "1", "filters": filters})
         mine = [item for item in listed if self._names.is_ours(item.labels) and INSTANCE in item.labels]

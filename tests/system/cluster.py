@@ -48,7 +48,9 @@ class Runner:
         self.data = self.home / "data"
         self.env = clean_environment(self.home, **cluster.more)
         process = {"enabled": True, "idle_seconds": 1, **settings.pop("process", {})}
-        write_config(self.home, {"runner": {"data_dir": str(self.data), **settings}, "plugins.process": process})
+        docker = {"enabled": False, **settings.pop("docker", {})}
+        runner = {"data_dir": str(self.data), **settings}
+        write_config(self.home, {"runner": runner, "plugins.process": process, "plugins.docker": docker})
         self.server = Server(
             words=["--role", "runner"],
             log=cluster.top / f"{name}.log", env=self.env, before=before,
