@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import commands
+import containers
 import footprint
 import lists
 import running
@@ -66,6 +67,8 @@ def figures(book: Book, place: Place, *, full: bool) -> list[tuple[tuple[str, ..
         (("H2",), lambda: running.first_task(book, full=full)),
         (("D1", "D2"), lambda: commands.commands(book, full=full)),
         (("C1", "C2", "C3"), lambda: footprint.memory(book, full=full)),
+        (("A1", "A2"), lambda: containers.one_and_eight(book, full=full)),
+        (("A3", "A5"), lambda: containers.many(book, full=full)),
         (("C4",), lambda: footprint.at_rest(book, full=full)),
         (("B8",), lambda: footprint.heartbeats(book, full=full)),
         (("B2",), lambda: submitting.loaded(book, many, full=full)),

@@ -23,6 +23,8 @@ PASSWORD = "a long enough password"
 READY = 60.0
 #: no limit that a benchmark would measure instead of the work, and nothing else that is not the default
 HOST = {"rate_limit_per_second": 0}
+#: of a runner's configuration
+PROCESSES: Mapping[str, Any] = {"plugins.process": {"enabled": True}}
 #: a mount namespace in which the machine's own folder of the product is an empty one
 PRIVATE = [
     "unshare", "--mount", "sh", "-c",
@@ -33,10 +35,12 @@ PRIVATE = [
 class Process:
     """One `kohakuriver serve`."""
 
-    def __init__(self, words: Sequence[str], home: Path, log: Path, before: Sequence[str] = ()) -> None:
+    def __init__(
+        self, words: Sequence[str], home: Path, log: Path, before: Sequence[str] = (), program: Sequence[str] = PROGRAM
+    ) -> None:
         self.words = list(words)
-        #: what stands before the command
-        self.before = list(before)
+        #: the command, and what stands before it
+        self.program = [*before, *program]
         self.env = environment(home)
         self.log = log
         self.began = 0.0
@@ -50,7 +54,7 @@ class Process:
         with self.log.open("ab") as log:
             self.began = time.monotonic()
             self._process = subprocess.Popen(
-                [*self.before, *PROGRAM, "serve", *self.words],
+                [*self.program, "serve", *self.words],
                 cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         while time.monotonic() - self.began < READY:
@@ -110,12 +114,17 @@ class Place:
         shutil.rmtree(self.top, ignore_errors=True)
 
     def process(
-        self, name: str, words: Sequence[str], settings: Mapping[str, Mapping[str, Any]], before: Sequence[str] = ()
+        self,
+        name: str,
+        words: Sequence[str],
+        settings: Mapping[str, Mapping[str, Any]],
+        before: Sequence[str] = (),
+        program: Sequence[str] = PROGRAM,
     ) -> Process:
         home = self.top / name
         home.mkdir(exist_ok=True)
         write_config(home, settings)
-        process = Process(words, home, self.top / f"{name}.log", before)
+        process = Process(words, home, self.top / f"{name}.log", before, program)
         self._processes.append(process)
         return process
 
@@ -162,13 +171,14 @@ class Cluster:
                 raise SystemExit(f"{name} cannot join: {status} {data[:500]!r}")
             time.sleep(0.2)
 
-    def add_runner(self, name: str = "node1", **settings: Any) -> Process:
-        """A runner process with plain processes enabled, online."""
+    def add_runner(
+        self, name: str = "node1", plugins: Mapping[str, Any] = PROCESSES, program: Sequence[str] = PROGRAM
+    ) -> Process:
+        """A runner process, online; with plain processes enabled unless `plugins` has other sections."""
         data = self.place.top / name / "data"
         process = self.place.process(
-            name, ["--role", "runner"],
-            {"runner": {"data_dir": str(data), **settings}, "plugins.process": {"enabled": True}},
-        )  # fmt: skip
+            name, ["--role", "runner"], {"runner": {"data_dir": str(data)}, **plugins}, program=program
+        )
         data.mkdir(mode=0o700, exist_ok=True)
         (data / "node.json").write_text(json.dumps(self.credential(name)))
         (data / "node.json").chmod(0o600)
