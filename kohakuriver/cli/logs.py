@@ -25,7 +25,8 @@ def print_logs(args: argparse.Namespace, out: Output) -> int:
         part = part._replace(offset=offset)
     reader = OutputReader(client, args.task, part, write=out.raw, patience=patience(out))
     if args.follow:
-        if args.attempt is None and look(client, args.task, patience(out)).get("retry"):
+        view = {} if args.attempt is not None else look(client, args.task, patience(out))
+        if view.get("retry") or view.get("requeue"):
             reader.follow_attempts()
         else:
             reader.follow_to_end()

@@ -25,6 +25,10 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
         )
     until = _seconds(args.timeout, "--timeout")
     client = connect(args, out)
+    if args.dry_run:
+        from kohakuriver.cli.foreseen import print_plan
+
+        return print_plan(client.post(urls.PLAN, body), out)
     if waits:
         args.own_failure = OUR_FAILURE
     try:
@@ -37,7 +41,9 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
         return OK
     from kohakuriver.cli.waiting import wait_after_submit
 
-    return wait_after_submit(client, answer["tasks"], out, logs=args.logs, seconds=until, again=bool(args.retries))
+    return wait_after_submit(
+        client, answer["tasks"], out, logs=args.logs, seconds=until, again=bool(args.retries or args.requeue)
+    )
 
 
 def build_request(args: argparse.Namespace) -> dict[str, Any]:
@@ -56,9 +62,11 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "secrets": words.assignments(args.secret, "--secret"),
         "workdir": args.workdir,
         "targets": _targets(args.target),
+        "constraints": _constraints(args.constraint),
         "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
         "array": _array(args),
         **_retries(args),
+        "requeue": args.requeue,
         "after": args.after,
         "after_any": args.after_any,
         "pin": args.pin,
@@ -133,6 +141,14 @@ def _retries(args: argparse.Namespace) -> dict[str, Any]:
         if cause not in CAUSES:
             raise UsageError("no reason to try again", field="--retry-on", value=cause, limit=", ".join(CAUSES))
     return {"retries": args.retries, "retry_on": on, "retry_delay": delay}
+
+
+def _constraints(given: Sequence[str]) -> list[str]:
+    if not given:
+        return []
+    from kohakuriver.domain.labels import parse_constraints
+
+    return [str(constraint) for constraint in parse_constraints(given, field="--constraint")]
 
 
 def _size(text: str | None) -> int | None:

@@ -94,6 +94,24 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Seconds,
         Meta(description="Tasks of a node silent for this long are declared lost. 0: never, a person decides."),
     ] = 0
+    lease: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=86_400,
+            description="A runner without contact ends tasks of `--requeue` after this long.",
+            extra={"form": "duration", "unit": "seconds"},
+        ),
+    ] = 60
+    lease_margin: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Beyond the lease, what a silent node has to end such tasks in.",
+            extra={"form": "duration", "unit": "seconds"},
+        ),
+    ] = 15
     output_retention_days: Annotated[
         int,
         Meta(

@@ -122,6 +122,11 @@ class StopWanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequeueWanted:
+    """Somebody wants it ended here and begun anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartWanted:
     """Somebody wants the stopped VPS to run again."""
 
@@ -164,6 +169,7 @@ Event = (
     | ResumeWanted
     | KillWanted
     | StopWanted
+    | RequeueWanted
     | StartWanted
     | Deleted
     | DeclaredLost
@@ -192,6 +198,7 @@ ASKED: dict[type, str] = {
     ResumeWanted: "resumed",
     KillWanted: "killed",
     StopWanted: "stopped",
+    RequeueWanted: "sent back to the queue",
     StartWanted: "started",
     Deleted: "deleted",
     DeclaredLost: "declared lost",

@@ -31,6 +31,7 @@ from kohakuriver.domain.events import (
     RefusedForNow,
     Rejected,
     Requeued,
+    RequeueWanted,
     Resumed,
     ResumeWanted,
     Started,
@@ -38,12 +39,12 @@ from kohakuriver.domain.events import (
     StartWanted,
     StopWanted,
 )
-from kohakuriver.domain.retries import FAILED, GONE, LOST_NODE, OOM, REBOOTED, TIMEOUT
+from kohakuriver.domain.retries import FAILED, FENCED, LOST_NODE, OOM, TIMEOUT, UNSEEN
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
 from kohakuriver.errors import InvalidTransition
 
-#: wishes to end it; only a stopped VPS is ever wanted to run again
-ENDING = frozenset({Wanted.KILLED, Wanted.STOPPED})
+#: wishes to end the attempt; after `again`, and of a stopped VPS, another one is wanted
+ENDING = frozenset({Wanted.KILLED, Wanted.STOPPED, Wanted.AGAIN})
 
 
 #: how a policy calls an end
@@ -117,6 +118,25 @@ def _back_to_queue(task: Task, event: Event, now: datetime) -> Task:
     return replace(task, status=Status.PENDING, started=None, finished=None, exit=None)
 
 
+def _requeued(task: Task, event: Event, now: datetime) -> Task:
+    """Its attempt certainly does not run any more. With `requeue` it counts as no retry, however often it happens."""
+    again = None if task.spec.requeue else _again(task, LOST_NODE, now)
+    return again or _back_to_queue(task, event, now)
+
+
+def requeues(task: Task) -> bool:
+    """Whether it leaves a node whose leases have run out: to the queue, or to the end that was wanted."""
+    if task.spec.lease is None or task.status not in HOLDING:
+        return False
+    return task.spec.requeue or task.wanted in ENDING or _again(task, LOST_NODE, task.submitted) is not None
+
+
+def _anew(task: Task) -> Task:
+    """Ended as it was wanted again: it waits like any other."""
+    waits = replace(task, status=Status.PENDING, started=None, finished=None, exit=None)
+    return replace(waits, wanted=Wanted.RUN, wish=task.wish + 1)
+
+
 def _started(task: Task, _event: Event, now: datetime) -> Task:
     return replace(task, status=Status.RUNNING, started=task.started or now)
 
@@ -140,6 +160,11 @@ def _exited(task: Task, event: Event, now: datetime) -> Task:
     """Ended. Our signal to stop counts as a kill when a kill is wanted by now, and where nothing can be stopped."""
     assert isinstance(event, Exited)
     status = by_exit(event)
+    if task.status is not Status.LOST:
+        if task.wanted is Wanted.AGAIN and status is not Status.COMPLETED:
+            return _anew(task)
+        if task.spec.requeue and task.wanted not in ENDING and _gone(status, event.exit):
+            return _back_to_queue(task, event, now)
     again = _again(task, _cause(status, event.exit), now)
     if again is not None:
         return again
@@ -149,7 +174,10 @@ def _exited(task: Task, event: Event, now: datetime) -> Task:
 
 
 def _start_failed(task: Task, event: Event, now: datetime) -> Task:
-    return _again(task, FAILED, now) or _ended(task, event, now)
+    fenced = isinstance(event, StartFailed) and event.reason == FENCED
+    if fenced and task.spec.requeue:
+        return _back_to_queue(task, event, now)
+    return _again(task, LOST_NODE if fenced else FAILED, now) or _ended(task, event, now)
 
 
 def _again(task: Task, cause: str | None, now: datetime) -> Task | None:
@@ -166,9 +194,18 @@ def _again(task: Task, cause: str | None, now: datetime) -> Task | None:
 
 def _cause(status: Status, end: Exit) -> str | None:
     """What a policy calls this end; None for one that is never tried again, above all where it may run still."""
+    if _gone(status, end):
+        return LOST_NODE
     if status is Status.FAILED and end.code is None and end.signal is None:
-        return LOST_NODE if end.reason in {REBOOTED, GONE} else None
+        return None
     return _CAUSES.get(status)
+
+
+def _gone(status: Status, end: Exit) -> bool:
+    """Whether it ended for its node's sake: nobody saw how, or the node had lost its host."""
+    if end.reason == FENCED:
+        return status in {Status.FAILED, Status.KILLED_OOM}
+    return status is Status.FAILED and end.code is None and end.signal is None and end.reason in UNSEEN
 
 
 def by_exit(event: Exited) -> Status:
@@ -181,6 +218,8 @@ def by_exit(event: Exited) -> Status:
 
 
 def _as_wanted(task: Task, event: Event, now: datetime) -> Task:
+    if task.wanted is Wanted.AGAIN and task.status is not Status.LOST:
+        return _anew(task)
     status = Status.STOPPED if task.wanted is Wanted.STOPPED else Status.KILLED
     return replace(task, status=status, finished=now, exit=Exit(reason=getattr(event, "reason", None)))
 
@@ -260,7 +299,9 @@ def _table() -> dict[tuple[Status, type[Event]], Handler]:
         table[status, KillWanted] = kill
         table[status, StopWanted] = stop
         table[status, DeclaredLost] = _lost
-        table[status, Requeued] = _back_to_queue
+        table[status, Requeued] = _requeued
+    for status in (s.ASSIGNED, s.STARTING, s.RUNNING, s.PAUSED):
+        table[status, RequeueWanted] = _end(Wanted.AGAIN, s.STOPPING)
     for status in (s.PENDING_APPROVAL, s.PENDING, s.ASSIGNED, s.STARTING, s.RUNNING, s.PAUSED):
         table[status, PauseWanted] = _wish(Wanted.PAUSED)
         table[status, ResumeWanted] = _wish(Wanted.RUN)

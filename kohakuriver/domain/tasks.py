@@ -67,6 +67,8 @@ class Wanted(StrEnum):
     PAUSED = "paused"
     STOPPED = "stopped"
     KILLED = "killed"
+    AGAIN = "again"
+    """its present attempt ended, and then another"""
 
 
 #: statuses that never change again, but for `lost` (contracts.md §1, rule 8)
@@ -127,6 +129,10 @@ class TaskSpec:
     after: tuple[After, ...] = ()
     #: whether and when it is tried again by itself
     retry: Retry | None = None
+    #: goes back to the queue when its node is gone
+    requeue: bool = False
+    #: seconds without a word from the host after which its runner ends it; None: silence ends nothing
+    lease: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
         options=dict(spec.options),
         reserved=_reserved(task, reserved),
         time_limit=spec.time_limit,
+        lease=spec.lease,
         grace=spec.grace,
         wanted=task.wanted.value,
         revision=task.wish,

@@ -8,6 +8,7 @@ from kohakuriver.domain.events import (
     KillWanted,
     PauseWanted,
     Rejected,
+    RequeueWanted,
     ResumeWanted,
 )
 from kohakuriver.domain.tasks import Task
@@ -46,6 +47,11 @@ async def reject(host: Host, actor: Actor, ref: str, reason: str) -> TaskView:
 async def declare_lost(host: Host, actor: Actor, ref: str, reason: str) -> TaskView:
     """Gives up a task whose node is gone, and frees what it held. A later true report still corrects it."""
     return await _record(host, actor, await _mine(host, actor, ref, Action.TASK_LOSE), DeclaredLost(reason=reason))
+
+
+async def requeue(host: Host, actor: Actor, ref: str) -> TaskView:
+    """Ends the present attempt and begins another. On a silent node that waits for its lease, or for its return."""
+    return await _record(host, actor, await _mine(host, actor, ref, Action.TASK_CONTROL), RequeueWanted())
 
 
 async def _mine(host: Host, actor: Actor, ref: str, action: Action) -> Task:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from kohakuriver.domain.lifecycle import ENDING
 from kohakuriver.domain.tasks import HOLDING, Status, Task, Wanted
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.board import Board
@@ -47,6 +48,9 @@ class Dispatch:
         member = self.roster.get(task.node or 0)
         reserved = self.board.reserved(task.node or 0).get(task.id)
         if member is None or member.session is None or not member.session.live or reserved is None:
+            return
+        if task.spec.lease is not None and not member.session.leases:
+            log.warning("a runner knows no leases; update it", extra={"action": "assign", "node": member.name})
             return
         self._sent[task.attempt] = self.clock.monotonic()
         member.session.send(assignment(task, reserved, self.owner(task.owner)))
@@ -98,13 +102,15 @@ class Dispatch:
                     self.wish(task)
 
     def _wish_of(self, task: Task) -> link.Wish:
-        return link.Wish(attempt=task.attempt, wanted=task.wanted.value, revision=task.wish, grace=task.spec.grace)
+        # what is wanted again is ended first; the next attempt is an assignment of its own
+        wanted = Wanted.KILLED if task.wanted is Wanted.AGAIN else task.wanted
+        return link.Wish(attempt=task.attempt, wanted=wanted.value, revision=task.wish, grace=task.spec.grace)
 
 
 def differs(task: Task) -> bool:
     """Whether the node has not yet made true what is wanted."""
     if task.status is Status.STOPPING:
-        return task.wanted in {Wanted.KILLED, Wanted.STOPPED}
+        return task.wanted in ENDING
     if task.wanted is Wanted.PAUSED:
         return task.status is Status.RUNNING
     return task.wanted is Wanted.RUN and task.status is Status.PAUSED

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from kohakuriver.domain.events import Event, Exited, Placed
+from kohakuriver.domain.events import Event, Exited, Placed, Requeued, StartFailed
 from kohakuriver.domain.lifecycle import apply
 from kohakuriver.domain.limits import Limits
 from kohakuriver.domain.resources import Reserved
@@ -94,6 +94,8 @@ class Ledger:
                 self.ids.next(), now, name(event), by, task=task, node=after.node, detail=told(before, after, event)
             )
             statements = [*self.change(before, after, reserved), *records.events([row])]
+            if isinstance(event, Requeued):
+                statements.append(records.attempt_requeued(before, event.reason, now))
             try:
                 await self.commits.write(statements, lambda: self.committed(before, after, reserved))  # noqa: B023
             except MovedOn:
@@ -205,8 +207,8 @@ def told(before: Task, after: Task, event: Event | None = None) -> dict[str, obj
     if after.retried > before.retried and after.spec.retry is not None:
         detail["retry"] = f"{after.retried} of {after.spec.retry.most}"
         end = event.exit if isinstance(event, Exited) else None
-        if not isinstance(event, Exited):
-            detail |= {"reason": getattr(event, "reason", None)}
+    if isinstance(event, Requeued | StartFailed) and after.status is Status.PENDING:
+        detail["reason"] = event.reason
     if end is not None:
         detail |= {key: v for key, v in (("code", end.code), ("reason", end.reason)) if v is not None}
     return detail

@@ -55,7 +55,8 @@ MOST_HELD = 200_000
 @dataclass(kw_only=True)
 class Links:
     """Every connected runner. `woken` is called when a node came or went, `returned` with what a node holds before it
-    is told what is wanted, `held` with the same once it is live, `ended` with reports after their commit.
+    is told what is wanted, answered with wishes for what the host has gone on without, `held` with the same once it is
+    live, `ended` with reports after their commit.
     """
 
     settings: HostSettings
@@ -69,7 +70,7 @@ class Links:
     reports: Reports
     streams: Streams
     woken: Callable[[], None]
-    returned: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, None]]
+    returned: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, list[link.Wish]]]
     ended: Callable[[Member, Sequence[link.Report]], Coroutine[None, None, None]]
     held: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, None]]
     _opening: int = 0
@@ -141,9 +142,11 @@ class Links:
             raise BrokenOrderError(broken)
         self._supersede(session, member)
         session.id, session.epoch = hello.session[:64], hello.epoch
+        session.leases = link.LEASE in hello.features
         await self._learn(hello, member)
         session.send(
             link.Welcome(
+                features=[link.LEASE],
                 version=__version__,
                 cluster=self.cluster,
                 incarnation=self.incarnation,
@@ -154,11 +157,13 @@ class Links:
             )
         )
         held = await _in_time(_inventory(session), SYNC_SECONDS)
-        await self.returned(member, held)
+        gone_on = await self.returned(member, held)
         if session.ended or member.session is not session:
             return None
         for page in self.dispatch.wanted_set(member, held):
             session.send(page)
+        for at in range(0, len(gone_on), link.PAGE):
+            session.send(link.WantedSet(wishes=gone_on[at : at + link.PAGE]))
         return held
 
     def _refuse(self, hello: link.Hello, member: Member) -> link.Refused | None:
@@ -225,6 +230,9 @@ class Links:
         try:
             while (message := await session.receive()) is not None and not session.ended:
                 self._handle(member, message, waiting)
+                if isinstance(message, link.Heartbeat) and message.number and session.leases:
+                    # the node's silence counts from here on, so its leases may count from what it sent before
+                    session.send(link.Renew(number=message.number))
         finally:
             for helper in helpers:
                 helper.cancel()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kohakuriver.domain.access import Action, Actor
 from kohakuriver.domain.arrays import ArrayWish, parse_array
 from kohakuriver.domain.dependencies import After, Key, never
-from kohakuriver.domain.retries import CAUSES, FAILED, Retry
+from kohakuriver.domain.retries import CAUSES, FAILED, LOST_NODE, Retry
 from kohakuriver.errors import Conflict, Invalid, NotFound
 from kohakuriver.host.dependencies import Watched
 from kohakuriver.host.host import Host
@@ -50,6 +50,12 @@ def retry_of(request: api.SubmitTask) -> Retry | None:
     return Retry(
         most=request.retries, on=tuple(dict.fromkeys(request.retry_on)) or (FAILED,), delay=request.retry_delay
     )
+
+
+def lease_of(host: Host, request: api.SubmitTask, retry: Retry | None) -> int | None:
+    """How long a silent node keeps it; None where nothing is done about silence."""
+    fenced = request.requeue or (retry is not None and LOST_NODE in retry.on)
+    return host.settings.lease if fenced else None
 
 
 async def states_of(host: Host, needs: Sequence[After]) -> dict[Key, Watched]:

@@ -120,6 +120,7 @@ def run_host(host: Host) -> None:
         changes=host.changes,
         clock=host.clock,
         lost_after=host.settings.lost_after,
+        margin=host.settings.lease_margin,
     )
     retention = Retention(
         reader=host.store.reader,

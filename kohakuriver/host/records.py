@@ -49,6 +49,11 @@ def attempt_reported(report: Report, now: datetime) -> Mapping[str, object]:
     return changed
 
 
+def attempt_requeued(task: Task, reason: str, now: datetime) -> Statement:
+    """The present attempt, over without a word from its node: nothing that it says later counts."""
+    return attempt_change(task.attempt, {"state": "requeued", "finished": micros(now), "exit_reason": reason})
+
+
 def _exited(report: Report, at: int) -> dict[str, object]:
     signalled = report.signalled if report.signalled in SIGNALS else None
     changed: dict[str, object] = {"finished": at, "signalled": signalled}

@@ -4,19 +4,20 @@
    before it was declared lost would run on, counted nowhere and out of everybody's reach.
 2. A task that was assigned in an earlier life of the node's journal, and that this life does not know, may have begun
    or not. It is given up rather than assigned again: an attempt starts once at most (contracts.md §1).
+3. An attempt that stands there although its task was sent back to the queue is ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kohakuriver.domain.events import Accepted, DeclaredLost, Event, Paused, Started
-from kohakuriver.domain.tasks import Status, parse_attempt
+from kohakuriver.domain.tasks import Status, Wanted, parse_attempt
 from kohakuriver.errors import Conflict
 from kohakuriver.host import cause
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member
 from kohakuriver.store.reader import Reader
-from kohakuriver.store.tasks import lost_tasks, of_another_life
-from kohakuriver.wire.link import PAGE, Held
+from kohakuriver.store.tasks import generations_of, lost_tasks, of_another_life
+from kohakuriver.wire.link import PAGE, Held, Wish
 
 #: what a phase of the inventory means; what has ended is told by the report of its end
 MEANS: dict[str, Event] = {"accepted": Accepted(), "created": Accepted(), "running": Started(), "paused": Paused()}
@@ -30,10 +31,33 @@ class Returned:
         self._reader = reader
         self._ledger = ledger
 
-    async def sort_out(self, member: Member, held: Sequence[Held]) -> None:
-        """Records it. Raises StorageFull or StoreError; may be called again."""
+    async def sort_out(self, member: Member, held: Sequence[Held]) -> list[Wish]:
+        """Records it, and returns the wishes for what the host has gone on without. Raises StorageFull or StoreError;
+        may be called again.
+        """
         await self._take_back(member, held)
         await self._give_up(member, held)
+        return await self._gone_on(held)
+
+    async def _gone_on(self, held: Sequence[Held]) -> list[Wish]:
+        alive = {entry.attempt: entry for entry in held if entry.phase in MEANS}
+        tasks = {attempt: task for attempt in alive if (task := _task(attempt)) is not None}
+        away = [task for task in tasks.values() if self._ledger.board.get(task) is None]
+        later: dict[int, int] = {}
+        for at in range(0, len(away), PAGE):
+            later |= await generations_of(self._reader, away[at : at + PAGE])
+        return [
+            Wish(attempt=attempt, wanted=Wanted.KILLED.value, revision=alive[attempt].wish + 1, grace=0)
+            for attempt, task in tasks.items()
+            if self._over(task, parse_attempt(attempt)[1], later)
+        ]
+
+    def _over(self, task: int, generation: int, later: Mapping[int, int]) -> bool:
+        """Whether a later attempt has begun, or is waited for."""
+        known = self._ledger.board.get(task)
+        if known is None:
+            return later.get(task, 0) > generation
+        return known.generation > generation or (known.generation == generation and known.status is Status.PENDING)
 
     async def _take_back(self, member: Member, held: Sequence[Held]) -> None:
         alive = {entry.attempt: MEANS[entry.phase] for entry in held if entry.phase in MEANS}

@@ -109,6 +109,10 @@ class Roster:
     def add(self, member: Member) -> None:
         self._members[member.id] = member
 
+    def all(self) -> list[Member]:
+        """All, revoked ones too."""
+        return list(self._members.values())
+
     def live(self) -> list[Member]:
         """All that are not revoked, by name."""
         return sorted((m for m in self._members.values() if not m.revoked), key=lambda member: member.name)

@@ -56,6 +56,8 @@ class Session:
         self.epoch = 0
         #: set when hello, inventory and wanted set are through
         self.live = False
+        #: whether its runner knows leases
+        self.leases = False
 
     @property
     def ended(self) -> bool:

@@ -34,6 +34,10 @@ class HostSettings:
     heartbeat: float = 5.0
     #: None: a silent node's tasks are never given up by themselves
     lost_after: int | None = None
+    #: of tasks that are requeued from a silent node: its runner ends them after so long without contact
+    lease: int = 60
+    #: what the host waits beyond that
+    lease_margin: float = 15.0
     output_days: int = 30
     #: submits are refused below this many free bytes on the data directory's file system
     disk_floor: int = 256 * 1024 * 1024

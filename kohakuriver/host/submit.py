@@ -30,7 +30,7 @@ from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
-from kohakuriver.host.many import after_of, array_of, retry_of, states_of
+from kohakuriver.host.many import after_of, array_of, lease_of, retry_of, states_of
 from kohakuriver.host.means import NO_CONTAINER, backend_of, check_options
 from kohakuriver.host.once import check_key
 from kohakuriver.store.columns import micros
@@ -131,7 +131,9 @@ async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> a
 
 
 def _specs(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
-    spec = replace(_spec(host, request), after=needs, retry=retry_of(request))
+    retry = retry_of(request)
+    lease = lease_of(host, request, retry)
+    spec = replace(_spec(host, request), after=needs, retry=retry, requeue=request.requeue, lease=lease)
     targets = [parse_target(text) for text in request.targets]
     snapshot = host.scheduler.snapshot()
     for target in targets:

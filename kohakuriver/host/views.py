@@ -43,6 +43,8 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
         array=array_view(spec.array),
         retry=retry_view(task),
         ready=task.ready,
+        requeue=spec.requeue,
+        lease=spec.lease,
         after=[AfterView(id=str(one.id), batch=one.batch, always=one.always) for one in spec.after],
     )
     if not seen:

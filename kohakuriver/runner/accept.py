@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from kohakuriver.domain.retries import FENCED
 from kohakuriver.errors import KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Handle
@@ -45,6 +46,12 @@ class Attempts:
         self._supervisors[attempt] = supervisor
         task = self._group.create_task(supervisor.run(), name=f"attempt {attempt}")
         task.add_done_callback(lambda _: self._supervisors.pop(attempt, None))
+
+    def wake(self, attempt: str) -> None:
+        """Lets the attempt's supervisor look again at what holds for it."""
+        supervisor = self._supervisors.get(attempt)
+        if supervisor is not None:
+            supervisor.wake()
 
     def assign(self, assign: Assign) -> None:
         self._next(assign.attempt, lambda: self.accept(assign))
@@ -112,9 +119,7 @@ class Attempts:
         if entry.wanted in ENDING and not (entry.wanted == "stopped" and wanted == "killed"):
             wanted = entry.wanted
         await self.desk.keep(wish.attempt, wanted=wanted, revision=wish.revision, grace=wish.grace)
-        supervisor = self._supervisors.get(wish.attempt)
-        if supervisor is not None:
-            supervisor.wake()
+        self.wake(wish.attempt)
 
     async def let_go(self, attempt: str) -> None:
         """Removes body, output and row of an attempt that has ended. May be called again after a crash."""
@@ -154,6 +159,9 @@ class Attempts:
             return backend
         full = self.desk.journal.outbox.full
         reason = admit.too_much(assign.reserved, held, self._cells(), outbox_full=full)
+        if reason is None and assign.lease is not None:
+            await self.desk.lease.keep()
+            reason = FENCED if self.desk.lease.spent(assign.lease) else None
         if reason is not None:
             return admit.Refusal(reason=reason, for_good=False)
         self._admitting[assign.attempt] = assign.reserved

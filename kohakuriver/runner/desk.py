@@ -11,6 +11,7 @@ from kohakuriver.hooks.values import Job
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.entry import Entry
 from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.output import OutputStore
 from kohakuriver.runner.probes.gpu import Gpus
 from kohakuriver.runner.settings import RunnerSettings
@@ -31,6 +32,7 @@ class Desk:
     journal: Journal
     output: OutputStore
     clock: Clock
+    lease: Lease
     boot: str
     backends: Mapping[str, Backend]
     #: the node's devices by id, as last found

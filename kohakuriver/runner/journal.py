@@ -169,6 +169,16 @@ class Journal:
             await self.renew(self.epoch + 1)
         await self._database.write([(_META, ("boot", boot))])
 
+    async def contact(self, boot: str) -> float | None:
+        """The last contact with the host that was kept, in CLOCK_BOOTTIME, if it was in this boot."""
+        rows = await self._database.read("SELECT value FROM meta WHERE name='contact'")
+        kept, _, seconds = rows[0][0].partition(" ") if rows else ("", "", "")
+        return float(seconds) if kept == boot else None
+
+    async def keep_contact(self, boot: str, seconds: float) -> None:
+        """Keeps it, without waiting for the disk: another boot ends what it is for."""
+        await self._database.write([(_META, ("contact", f"{boot} {seconds!r}"))], sync=False)
+
     async def renew(self, epoch: int) -> None:
         """Begins a new epoch: this file is an older copy of itself. Waiting reports keep their order and their seq."""
         await self._database.write([(_META, ("epoch", epoch))])

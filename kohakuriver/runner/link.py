@@ -12,6 +12,7 @@ from kohakuriver.errors import KohakuRiverError
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.enrol import tls
 from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.session import Ended, Order, Session
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.wire.link import DEAD_SECONDS, MOST_MESSAGE, FromRunner, Hello
@@ -47,6 +48,7 @@ class Link:
         order: Callable[[Order], None],
         unreadable_assign: Callable[[str, str], None],
         settled: Callable[[], Awaitable[None]],
+        lease: Lease,
     ) -> None:
         self.session: Session | None = None
         self._settings = settings
@@ -56,6 +58,7 @@ class Link:
         self._order = order
         self._unreadable_assign = unreadable_assign
         self._settled = settled
+        self._lease = lease
 
     def send(self, message: FromRunner) -> None:
         """Sends what may be lost; without a session it is."""
@@ -122,6 +125,7 @@ class Link:
             hello=self._hello(),
             order=self._order,
             unreadable_assign=self._unreadable_assign,
+            lease=self._lease,
         )
         self.session = session
         ended = Ended(reason="the link ended")

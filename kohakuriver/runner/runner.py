@@ -18,6 +18,7 @@ from kohakuriver.runner.accept import Attempts
 from kohakuriver.runner.clock import Clock, boot_id
 from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.link import Link
 from kohakuriver.runner.output import OutputStore
 from kohakuriver.runner.probes.gpu import Gpus
@@ -27,6 +28,7 @@ from kohakuriver.runner.session import Order
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.runner.streams import serve_dial
 from kohakuriver.wire.link import (
+    LEASE,
     Assign,
     BackendInfo,
     Dial,
@@ -75,6 +77,7 @@ class Runner:
         self.clock = clock or Clock()
         self.boot = boot or boot_id()
         self.journal = Journal(settings.data_dir)
+        self.lease = Lease(self.journal, self.clock, self.boot)
         self.running = asyncio.Event()
         self._given = backends
         self._run_command = run_command
@@ -99,6 +102,7 @@ class Runner:
         opened: list[Backend] = []
         try:
             await self.journal.wake_in(self.boot)
+            await self.lease.open()
             await self.journal.belong(self.settings.credential, self.settings.cluster)
             opened = await kinds.open_all(self._given, self._context, self._infos)
             await self._serve({backend.name: backend for backend in opened})
@@ -118,6 +122,7 @@ class Runner:
             journal=self.journal,
             output=OutputStore(self.settings.data_dir / "output", self.settings.output, self._in_thread),
             clock=self.clock,
+            lease=self.lease,
             boot=self.boot,
             backends=backends,
             devices=self._devices,
@@ -132,6 +137,7 @@ class Runner:
                 adopt(desk, self.attempts)
                 for backend in backends.values():
                     group.create_task(recover(desk, self.attempts, backend), name=f"recover {backend.name}")
+                group.create_task(self.lease.watch(self.attempts.wake), name="lease")
                 group.create_task(self.link.run(), name="link")
                 group.create_task(self._beat(desk), name="heartbeat")
                 group.create_task(self._refresh(desk), name="refresh")
@@ -153,10 +159,12 @@ class Runner:
             order=lambda message: self._order(desk, group, message),
             unreadable_assign=self._refuse,
             settled=self.attempts.settled,
+            lease=self.lease,
         )
 
     def _hello(self) -> Hello:
         return Hello(
+            features=[LEASE],
             version=kohakuriver.__version__,
             cluster=self.journal.cluster or self.settings.cluster,
             incarnation=self.journal.incarnation,

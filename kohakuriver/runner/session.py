@@ -14,6 +14,7 @@ import aiohttp
 from kohakuriver.errors import KohakuRiverError
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.lease import Lease
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import (
     DEAD_SECONDS,
@@ -33,6 +34,7 @@ from kohakuriver.wire.link import (
     Message,
     Progress,
     Refused,
+    Renew,
     Unsupported,
     WantedSet,
     Welcome,
@@ -78,6 +80,7 @@ class Session:
         hello: Hello,
         order: Callable[[Order], None],
         unreadable_assign: Callable[[str, str], None],
+        lease: Lease,
     ) -> None:
         self.live = asyncio.Event()
         self.welcome: Welcome | None = None
@@ -87,6 +90,8 @@ class Session:
         self._hello = hello
         self._order = order
         self._unreadable_assign = unreadable_assign
+        self._lease = lease
+        self._beats = 0
         self._control: deque[tuple[aiohttp.WSMsgType, bytes]] = deque()
         self._urgent: deque[FromRunner] = deque()
         self._progress: dict[str, str] = {}
@@ -102,6 +107,7 @@ class Session:
         ended = Ended(reason="the link ended")
         try:
             async with asyncio.TaskGroup() as group:
+                self._lease.greeted()
                 self.send(self._hello)
                 for loop in (self._write, self._ping, self._acknowledge, self._settle):
                     group.create_task(loop())
@@ -158,11 +164,17 @@ class Session:
             raise _Over(Ended(reason=f"the host sent {type(message).__name__} before its welcome"))
         elif isinstance(message, Ack):
             self._take_ack(message)
+        elif isinstance(message, Renew):
+            group.create_task(self._lease.renewed(message.number))
         else:
             self._order(message)
             if isinstance(message, WantedSet) and message.complete:
-                self.live.set()
-                self._wake.set()
+                group.create_task(self._go_live())
+
+    async def _go_live(self) -> None:
+        await self._lease.live()
+        self.live.set()
+        self._wake.set()
 
     def _take_ack(self, message: Ack) -> None:
         if message.seq > self._journal.last_seq:
@@ -240,6 +252,9 @@ class Session:
             await self._put(Progress(attempt=attempt, note=self._progress.pop(attempt)))
         elif self._heartbeat is not None:
             beat, self._heartbeat = self._heartbeat, None
+            self._beats += 1
+            beat.number = self._beats
+            self._lease.beat(beat.number)
             await self._put(beat)
         else:
             return False

@@ -12,12 +12,13 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from kohakuriver.domain.retries import GONE, REBOOTED
+from kohakuriver.domain.retries import FENCED, GONE, REBOOTED
 from kohakuriver.errors import Invalid, KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Exit, Handle, Job, Seen
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import ENDING, Entry, without_secrets
+from kohakuriver.runner.lease import FENCED as OUTLIVED
 from kohakuriver.runner.watch import Watch
 from kohakuriver.wire.link import Report, Usage, WireExit
 
@@ -73,6 +74,8 @@ class Supervisor:
     async def _walk(self) -> None:
         entry, job = self.entry, None
         self._begun = None
+        if entry.phase == "accepted" and self.desk.lease.over(entry):
+            entry = await self._close("start_failed", FENCED)
         if entry.phase == "accepted":
             entry, job = await self._create()
         if entry.phase == "created":
@@ -138,6 +141,8 @@ class Supervisor:
             job = job or await self.desk.prepare(self.entry, self.backend)
         except (KohakuRiverError, OSError) as error:
             return await self._close("start_failed", _sentence(error, "prepare"))
+        if self.desk.lease.over(self.entry):
+            return await self._close("start_failed", FENCED)
         if self.entry.wanted != "run":  # changed meanwhile: the next walk holds or ends it
             return self.entry
         try:
@@ -187,11 +192,14 @@ class Supervisor:
         stdout, stderr = await (await self.desk.output.live(self.attempt)).seal()
         if entry.boot != self.desk.boot:  # what a runtime says of a run that a reboot ended is no exit code
             ended = Exit(reason=REBOOTED)
+        fenced = self.entry.signalled == OUTLIVED
         report = self.desk.report(
             self.attempt,
             "exited",
-            exit=WireExit(code=ended.code, signal=ended.signal, oom=ended.oom, reason=ended.reason),
-            signalled=entry.signalled,
+            exit=WireExit(
+                code=ended.code, signal=ended.signal, oom=ended.oom, reason=FENCED if fenced else ended.reason
+            ),
+            signalled=None if fenced else self.entry.signalled,
             usage=usage,
             stdout=stdout,
             stderr=stderr,
@@ -257,7 +265,11 @@ class Supervisor:
 
     async def _until_run_wanted(self) -> None:
         """Holds the attempt before its start while a pause is wanted, and a recovered body until a wish ends it."""
-        while self.entry.wanted not in ENDING and (self.entry.wanted == "paused" or self.entry.recovered):
+        while (
+            self.entry.wanted not in ENDING
+            and (self.entry.wanted == "paused" or self.entry.recovered)
+            and not self.desk.lease.over(self.entry)
+        ):
             self._progress("held before its start")
             await self._changed.wait()
             self._changed.clear()

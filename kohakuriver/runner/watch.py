@@ -11,6 +11,7 @@ from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.values import Exit, Handle, Seen
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import ENDING, Entry
+from kohakuriver.runner.lease import FENCED
 from kohakuriver.runner.output import Live
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ class Watch:
     async def _obey(self, group: asyncio.TaskGroup) -> None:
         """Makes true what the row wants, as far as it is not yet."""
         entry = self.entry
-        if entry.wanted in ENDING:
+        if self.desk.lease.over(entry):
+            await self._end(group, FENCED, 0, 0)
+        elif entry.wanted in ENDING:
             await self._end(group, entry.wanted, entry.revision, entry.grace)
         elif self._over(entry):
             await self._end(group, TIMED_OUT, 0, entry.assign.grace)

@@ -139,6 +139,8 @@ def _host_settings(config: HostConfig) -> tuple[HostSettings, ssl.SSLContext | N
         default_grace=config.default_grace,
         heartbeat=config.heartbeat_interval_seconds,
         lost_after=config.lost_after or None,
+        lease=config.lease,
+        lease_margin=config.lease_margin,
         output_days=config.output_retention_days,
         disk_floor=config.disk_floor,
         rate=config.rate_limit_per_second,

@@ -177,6 +177,12 @@ async def statuses_of(reader: Reader, tasks: Sequence[int]) -> dict[int, Status]
     return found
 
 
+async def generations_of(reader: Reader, tasks: Sequence[int]) -> dict[int, int]:
+    """The newest attempt's number of each of these tasks."""
+    known = [task for task in tasks if task <= HIGHEST_ID]
+    return dict(await reader.of(TaskRow).filter(id__in=known).values_list("id", "generation"))
+
+
 async def tasks_of_array(reader: Reader, name: str) -> list[Task]:
     """Tasks of arrays of that name, newest first."""
     if len(name) > LONGEST_NAME:

@@ -160,6 +160,10 @@ TASKS = (
         answer=api.TaskView, summary="Let it go on.",
     ),
     Route(
+        method="POST", path=urls.TASK_REQUEUE, handler=tasks.requeue_task, policy=Action.TASK_CONTROL,
+        answer=api.TaskView, summary="End its present attempt and begin another.",
+    ),
+    Route(
         method="POST", path=urls.TASK_APPROVE, handler=tasks.approve_task, policy=Action.TASK_APPROVE,
         answer=api.TaskView, summary="Let it into the queue.",
     ),

@@ -92,6 +92,8 @@ class SubmitTask(Request, kw_only=True):
     retry_on: Annotated[list[Name], Meta(max_length=4)] = []
     #: seconds until the next try
     retry_delay: Annotated[int, Meta(ge=0, le=LONGEST_DELAY)] = 0
+    #: it begins anew elsewhere when its node is gone; a node without contact then ends it by itself
+    requeue: bool = False
     cores: Annotated[int, Meta(ge=0, le=MOST_CORES)] = 1
     pin: bool = False
     memory: Annotated[int, Meta(ge=1, le=MOST_MEMORY)] | None = None
@@ -159,6 +161,9 @@ class TaskView(View, kw_only=True):
     retry: RetryView | None = None
     #: it does not start before
     ready: datetime | None = None
+    requeue: bool = False
+    #: seconds of silence after which its node ends it by itself; null: never
+    lease: int | None = None
     command: list[str] | None = None
     script: str | None = None
     env: dict[str, str] | None = None

@@ -22,6 +22,8 @@ PAGE = 500
 PING_SECONDS = 5.0
 DEAD_SECONDS = 15.0
 TICKET_SECONDS = 10.0
+#: feature of a side that knows leases
+LEASE = "lease"
 STREAM_PROTOCOL = "kohakuriver-stream"
 
 #: numbers fit 64 bits, as every store and journal keeps them; a message with another is unreadable
@@ -197,6 +199,8 @@ class Assign(Message, kw_only=True, tag="assign"):
     options: dict[str, Any] = {}
     reserved: WireReserved
     time_limit: float | None = None
+    #: seconds without contact after which the runner ends it by itself; None: silence ends nothing
+    lease: float | None = None
     grace: float = 30.0
     wanted: str = "run"
     revision: int = 0
@@ -303,6 +307,8 @@ class DeviceUse(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Heartbeat(Message, kw_only=True, tag="heartbeat"):
     """The state of the machine. Only the newest counts. Fractions are 0 to 1, temperatures in degrees Celsius."""
 
+    #: within the session, from 1; the host names it when it renews leases
+    number: Count = 0
     at: datetime | None = None
     cpu: float | None = None
     load: float | None = None
@@ -318,6 +324,12 @@ class Heartbeat(Message, kw_only=True, tag="heartbeat"):
     devices: list[DeviceUse] = []
     #: what a probe could not find out, and why
     missing: dict[str, str] = {}
+
+
+class Renew(Message, kw_only=True, tag="renew"):
+    """The host has this session's heartbeat of that number: the leases of fenced attempts count from its sending."""
+
+    number: Count
 
 
 class Dial(Message, kw_only=True, tag="dial"):
@@ -362,4 +374,4 @@ class Envelope(msgspec.Struct, kw_only=True):
 
 
 FromRunner = Hello | Inventory | Report | Heartbeat | Progress | DialFailed | Refresh | Unsupported
-FromHost = Welcome | Refused | WantedSet | Assign | Ack | Forget | Dial | Unsupported
+FromHost = Welcome | Refused | WantedSet | Assign | Ack | Forget | Dial | Renew | Unsupported

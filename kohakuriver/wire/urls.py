@@ -39,6 +39,7 @@ TASK_PAUSE = API + "/tasks/{task}/pause"
 TASK_RESUME = API + "/tasks/{task}/resume"
 TASK_APPROVE = API + "/tasks/{task}/approve"
 TASK_REJECT = API + "/tasks/{task}/reject"
+TASK_REQUEUE = API + "/tasks/{task}/requeue"
 TASK_LOSE = API + "/tasks/{task}/declare-lost"
 
 BATCH = API + "/batches/{batch}"

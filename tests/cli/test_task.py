@@ -44,6 +44,7 @@ def submitted(peer: Peer, *ids: str) -> None:
         (["--image", "debian:12", "--mount", "/a:/b:ro", "--mount", "/c:/d", "--network", "none", "--privileged", "a"],
          {"command": ["a"], "cores": 1, "image": "debian:12",
           "options": {"mounts": ["/a:/b:ro", "/c:/d"], "network": "none", "privileged": True}}),
+        (["--requeue", "a"], {"command": ["a"], "cores": 1, "requeue": True}),
         (["-g", "2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2}}),
         (["-g", "0", "a"], {"command": ["a"], "cores": 1}),
         (["-g", "a6000:2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2, "model": "a6000"}}),

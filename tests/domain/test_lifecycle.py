@@ -7,7 +7,7 @@ import pytest
 
 from kohakuriver.domain import events
 from kohakuriver.domain import lifecycle as lc
-from kohakuriver.domain.retries import CAUSES, GONE, REBOOTED, Retry
+from kohakuriver.domain.retries import CAUSES, FENCED, GONE, REBOOTED, Retry
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, TaskSpec, Wanted
 from kohakuriver.errors import InvalidTransition
 
@@ -42,6 +42,7 @@ EVENTS = {
     "resume wanted": events.ResumeWanted(),
     "kill wanted": events.KillWanted(),
     "stop wanted": events.StopWanted(),
+    "requeue wanted": events.RequeueWanted(),
     "start wanted": events.StartWanted(),
     "deleted": events.Deleted(),
     "declared lost": events.DeclaredLost(reason="burnt"),
@@ -60,6 +61,7 @@ BY_EXIT = {
 WISHES = {"pause wanted": None, "resume wanted": None}
 UNMET = {"kill wanted": S.KILLED, "never satisfied": S.KILLED}
 LEAVES = {"kill wanted": S.STOPPING, "stop wanted": S.STOPPING, "declared lost": S.LOST, "requeued": S.PENDING}
+AGAIN = {"requeue wanted": S.STOPPING}
 #: architecture.md §5 for a VPS that is wanted to run; None as a status: it stays
 TABLE = {
     S.PENDING_APPROVAL: {"approved": S.PENDING, "rejected": S.REJECTED, **UNMET, **WISHES},
@@ -69,11 +71,12 @@ TABLE = {
         "refused for now": S.PENDING,
         "refused for good": S.FAILED,
         **LEAVES,
+        **AGAIN,
         **WISHES,
     },
-    S.STARTING: {"started": S.RUNNING, "start failed": S.FAILED, **BY_EXIT, **LEAVES, **WISHES},
-    S.RUNNING: {"paused": S.PAUSED, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **WISHES},
-    S.PAUSED: {"resumed": S.RUNNING, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **WISHES},
+    S.STARTING: {"started": S.RUNNING, "start failed": S.FAILED, **BY_EXIT, **LEAVES, **AGAIN, **WISHES},
+    S.RUNNING: {"paused": S.PAUSED, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **AGAIN, **WISHES},
+    S.PAUSED: {"resumed": S.RUNNING, "limit": S.STOPPING, **BY_EXIT, **LEAVES, **AGAIN, **WISHES},
     S.STOPPING: {
         **BY_EXIT,
         **LEAVES,
@@ -302,3 +305,63 @@ def test_a_machine_is_not_tried_again():
 def test_a_retry_that_is_wanted_paused_waits_in_the_queue():
     again = lc.apply(retried(S.PAUSED, wanted=Wanted.PAUSED), EVENTS["exited 3"], NOW)
     assert (again.status, again.wanted) == (S.PENDING, Wanted.PAUSED)
+
+
+@pytest.mark.parametrize(
+    "name", ["exited 3", "exited for memory", "exited by kill", "exited by limit", "never started", "requeued"]
+)
+def test_what_is_wanted_again_ends_and_waits_anew(name):
+    stopping = lc.apply(task(S.RUNNING, kind=Kind.COMMAND, started=BEFORE), EVENTS["requeue wanted"], NOW)
+    assert (stopping.status, stopping.wanted, stopping.wish) == (S.STOPPING, Wanted.AGAIN, 4)
+    again = lc.apply(stopping, EVENTS[name], NOW)
+    assert (again.status, again.wanted, again.wish, again.retried) == (S.PENDING, Wanted.RUN, 5, 0)
+    assert lc.apply(again, EVENTS["placed"], NOW).generation == 3
+
+
+def test_what_ended_well_before_it_could_be_ended_is_done():
+    stopping = lc.apply(task(S.RUNNING, kind=Kind.COMMAND), EVENTS["requeue wanted"], NOW)
+    assert lc.apply(stopping, EVENTS["exited 0"], NOW).status is S.COMPLETED
+
+
+def test_a_kill_overrules_another_attempt_and_is_not_overruled_by_it():
+    killing = lc.apply(lc.apply(task(S.RUNNING), EVENTS["requeue wanted"], NOW), EVENTS["kill wanted"], NOW)
+    assert (killing.wanted, lc.apply(killing, EVENTS["exited by kill"], NOW).status) == (Wanted.KILLED, S.KILLED)
+    with pytest.raises(InvalidTransition, match="task 7 is stopping"):
+        lc.apply(killing, EVENTS["requeue wanted"], NOW)
+
+
+def test_what_was_given_up_does_not_begin_anew():
+    lost = task(S.LOST, kind=Kind.COMMAND, wanted=Wanted.AGAIN)
+    assert lc.apply(lost, EVENTS["never started"], NOW).status is S.KILLED
+    assert lc.apply(lost, EVENTS["exited 3"], NOW).status is S.FAILED
+
+
+def fenced(status=S.RUNNING, *, requeue=True, retry=None, **changes):
+    spec = TaskSpec(requeue=requeue, retry=retry, lease=60)
+    return task(status, spec=spec, **changes)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.Requeued(reason="silent"),
+        events.Exited(exit=Exit(code=137, signal=9, reason=FENCED)),
+        events.Exited(exit=Exit(reason=REBOOTED)),
+        events.Exited(exit=Exit(reason=GONE)),
+    ],
+)
+def test_what_goes_with_its_node_is_requeued_and_that_is_no_retry(event):
+    again = lc.apply(fenced(), event, NOW)
+    assert (again.status, again.retried, again.ready) == (S.PENDING, 0, None)
+    counted = lc.apply(fenced(requeue=False, retry=Retry(most=1, on=("lost-node",), delay=30)), event, NOW)
+    assert (counted.status, counted.retried) == (S.PENDING, 1)
+    if not isinstance(event, events.Requeued):
+        assert lc.apply(fenced(requeue=False), event, NOW).status is S.FAILED
+        assert lc.apply(fenced(S.LOST), event, NOW).status is S.FAILED
+
+
+def test_a_fenced_start_is_requeued_and_any_other_that_failed_is_not():
+    assert lc.apply(fenced(S.STARTING), events.StartFailed(reason=FENCED), NOW).status is S.PENDING
+    assert lc.apply(fenced(S.STARTING), events.StartFailed(reason="no program"), NOW).status is S.FAILED
+    assert lc.apply(fenced(), events.Exited(exit=Exit(code=3)), NOW).status is S.FAILED
+    assert lc.apply(fenced(), events.Exited(exit=Exit(code=0, reason=FENCED)), NOW).status is S.COMPLETED

@@ -27,12 +27,20 @@ class TaskMachine(RuleBasedStateMachine):
     @initialize(
         kind=st.sampled_from(Kind),
         approval=st.booleans(),
+        requeue=st.booleans(),
         retry=st.none() | st.builds(Retry, most=st.integers(1, 3), on=st.just(CAUSES), delay=st.sampled_from([0, 30])),
     )
-    def submit(self, kind, approval, retry):
+    def submit(self, kind, approval, requeue, retry):
         status = S.PENDING_APPROVAL if approval else S.PENDING
         self.now = START
-        self.task = Task(id=1, batch=1, owner=1, spec=TaskSpec(kind=kind, retry=retry), status=status, submitted=START)
+        self.task = Task(
+            id=1,
+            batch=1,
+            owner=1,
+            spec=TaskSpec(kind=kind, retry=retry, requeue=requeue),
+            status=status,
+            submitted=START,
+        )
         self.true = {}
         self.exits = {}
         self.sent = []
@@ -67,7 +75,7 @@ class TaskMachine(RuleBasedStateMachine):
         if after.retried == before.retried:
             return
         assert after.status is S.PENDING
-        assert isinstance(event, events.Exited | events.StartFailed)
+        assert isinstance(event, events.Exited | events.StartFailed | events.Requeued)
         assert self.true[after.generation] == "ended"
         assert before.wanted not in lc.ENDING
         assert after.retried <= after.spec.retry.most
@@ -108,6 +116,10 @@ class TaskMachine(RuleBasedStateMachine):
     @rule()
     def stop(self):
         self.change(events.StopWanted())
+
+    @rule()
+    def want_another_attempt(self):
+        self.change(events.RequeueWanted())
 
     @rule()
     def start_again(self):

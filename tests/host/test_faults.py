@@ -155,7 +155,7 @@ async def test_a_restarted_host_picks_up_where_its_runners_stand(tmp_path):
 
 def watch(host, lost_after):
     return Liveness(
-        roster=host.roster, ledger=host.ledger, changes=host.changes, clock=host.clock, lost_after=lost_after
+        roster=host.roster, ledger=host.ledger, changes=host.changes, clock=host.clock, lost_after=lost_after, margin=15
     )
 
 

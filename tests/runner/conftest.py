@@ -26,8 +26,10 @@ from kohakuriver.wire.link import (
     Assign,
     Forget,
     FromRunner,
+    Heartbeat,
     Hello,
     Inventory,
+    Renew,
     Report,
     WantedSet,
     Welcome,
@@ -103,6 +105,8 @@ class Peer:
         self.acknowledged = {}
         self.assigned = {}
         self.forget_ended = True
+        #: whether heartbeats are answered, so that leases go on
+        self.renews = True
         self.socket = None
         self.handshake = None
         self.url = ""
@@ -208,6 +212,9 @@ class Peer:
                     await self.send(WantedSet(complete=True))
                     await self._sync(message)
                     self.live.set()
+            case Heartbeat():
+                if self.renews and message.number:
+                    await self.send(Renew(number=message.number))
             case Report():
                 await self._report(message)
 

@@ -218,7 +218,7 @@ async def test_what_is_another_s_answers_word_for_word_as_what_is_not_there(aske
     wanted = {
         "viewer": {"revoke_token", "revoke_session", "read_output"},
         "foreign": {"revoke_token", "revoke_session", "read_output", "kill_task", "pause_task", "resume_task"}
-        | {"kill_batch", "pause_batch", "resume_batch"},
+        | {"requeue_task", "kill_batch", "pause_batch", "resume_batch"},
         "operator": {"revoke_token", "revoke_session"},
         "admin": {"revoke_session"},
     }

@@ -41,6 +41,7 @@ Options end at the command; `--` marks where it begins. Ctrl-C leaves the task r
 def _add_submit(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-t", "--target", metavar="TARGET", action="append", default=[], help="node[:numa][::gpu,...]; one task each")
+    add("--constraint", metavar="K=V", action="append", default=[], help="label of its node: K=V, K!=V or K")
     add("-c", "--cores", metavar="N", type=int, default=1, help="CPU limit in cores; 0 is none (1)")
     add("-m", "--memory", metavar="SIZE", help="memory limit, such as 512M or 8G")
     add("--pin", action="store_true", help="N whole cores of its own")
@@ -63,6 +64,7 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     add("--grace", metavar="TIME", help="between SIGTERM and SIGKILL, such as 30s")
     add("-p", "--priority", metavar="N", type=int, default=0, help="-1000 to 1000 (0)")
     add("--copies", metavar="N", type=int, default=1, help="this many tasks for each target")
+    add("--dry-run", action="store_true", help="say where it would go and when; nothing is submitted")
     add("-w", "--wait", action="store_true", help="wait for the end, exit with the task's code")
     add("--logs", action="store_true", help="show its output while waiting; implies --wait")
     add("--timeout", metavar="TIME", help="wait at most this long (exit 124); the task goes on")
@@ -83,6 +85,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     )
     add("--retries", metavar="N", type=int, default=0, help="try again so often when it did not end well")
     add("--retry-on", metavar="CAUSE", action="append", default=[], help="failed, oom, timeout, lost-node (failed)")
+    add("--requeue", action="store_true", help="begin anew when its node is gone, which then ends it by itself")
     add("--retry-delay", metavar="TIME", help="between the tries, such as 30s")
     add("--after-any", metavar="TASK", action="append", default=[], help="start when this ended, however it was")
 
@@ -117,6 +120,7 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "kill": ("end them", urls.TASK_KILL, "will be killed"),
         "pause": ("freeze them; they keep what they hold", urls.TASK_PAUSE, "will be paused"),
         "resume": ("let them go on", urls.TASK_RESUME, "will go on"),
+        "requeue": ("end the present attempt and begin another", urls.TASK_REQUEUE, "will begin anew"),
         "approve": ("let waiting tasks of others run", urls.TASK_APPROVE, "is approved"),
         "reject": ("refuse waiting tasks of others", urls.TASK_REJECT, "is rejected"),
         "lose": ("declare them lost: their node will not come back", urls.TASK_LOSE, "is declared lost"),

@@ -72,6 +72,11 @@ async def resume_task(call: Call[queries.Query, None]) -> api.TaskView:
     return await control.resume(call.host, call.actor, call.part("task"))
 
 
+async def requeue_task(call: Call[queries.Query, None]) -> api.TaskView:
+    """Begins it anew."""
+    return await control.requeue(call.host, call.actor, call.part("task"))
+
+
 async def approve_task(call: Call[queries.Query, None]) -> api.TaskView:
     """Lets it into the queue."""
     return await control.approve(call.host, call.actor, call.part("task"))
