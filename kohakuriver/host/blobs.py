@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ InThread = Callable[..., Awaitable[Any]]
 class Blob:
     """A file being written."""
 
-    def __init__(self, file: int, name: Path, in_thread: InThread) -> None:
+    def __init__(self, file: "_File", name: Path, in_thread: InThread) -> None:
         self._file = file
         self._in_thread = in_thread
         #: its name inside the store
@@ -24,7 +25,7 @@ class Blob:
 
     async def write(self, data: bytes) -> None:
         """All of the bytes. Raises StorageFull."""
-        await self._in_thread(_write_all, self._file, data)
+        await self._in_thread(self._file.write, data)
 
 
 class Blobs:
@@ -43,12 +44,12 @@ class Blobs:
         name = Path(f"{task % 100:02}") / f"{task}.{generation}.{stream}"
         path = self._root / name
         beside = path.with_suffix(path.suffix + ".part")
-        file = await self._in_thread(_open, beside)
+        file = await self._in_thread(_File, beside)
         try:
             yield Blob(file, name, self._in_thread)
-            await self._in_thread(_finish, file, beside, path)
+            await self._in_thread(file.finish, path)
         except BaseException:
-            await asyncio.shield(self._in_thread(_drop, file, beside))
+            await asyncio.shield(self._in_thread(file.drop))
             raise
 
     async def read(self, name: str, offset: int, count: int) -> bytes:
@@ -61,39 +62,51 @@ class Blobs:
         await self._in_thread(lambda: (self._root / name).unlink(missing_ok=True))
 
 
-def _open(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+class _File:
+    """A descriptor for one thread at a time. A thread that nobody waits for any more may still be at it when the file
+    is dropped: the number is closed after it, and never used again once it may be somebody else's.
+    """
 
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
+        self._lock = threading.Lock()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor: int | None = os.open(path, flags, 0o600)
 
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(file, view) :]
-    except OSError as error:
-        raise StorageFull(f"the output archive cannot be written: {error.strerror}") from None
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        with self._lock:
+            try:
+                while view and self._descriptor is not None:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError as error:
+                raise StorageFull(f"the output archive cannot be written: {error.strerror}") from None
 
+    def finish(self, path: Path) -> None:
+        """Puts it under its name, on the disk."""
+        with self._lock:
+            if self._descriptor is None:
+                return
+            os.fsync(self._descriptor)
+            self._close()
+            self._path.rename(path)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
-def _finish(file: int, beside: Path, path: Path) -> None:
-    os.fsync(file)
-    os.close(file)
-    beside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    def drop(self) -> None:
+        """Removes it, unless it has its name already."""
+        with self._lock:
+            self._close()
+            self._path.unlink(missing_ok=True)
 
-
-def _drop(file: int, beside: Path) -> None:
-    try:
-        os.close(file)
-    except OSError:
-        # closed already: the failure came after it
-        return
-    finally:
-        beside.unlink(missing_ok=True)
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _read(path: Path, offset: int, count: int) -> bytes:

@@ -28,6 +28,8 @@ BEYOND = 1 << 62
 NOT_STARTED = frozenset({Status.PENDING_APPROVAL, Status.PENDING, Status.ASSIGNED, Status.STARTING})
 #: seconds between looks at a task whose node does not answer, or has nothing yet, while its output is followed
 AGAIN = 2.0
+#: seconds in which a node that was asked for what there is says something
+STALLED = 60.0
 #: how a stream from a node fails when it was never opened or broke off
 BROKEN = (Unreachable, ConnectionError, EOFError)
 
@@ -131,7 +133,7 @@ class Source:
             return 0
         try:
             async with self._open(node, BEYOND, follow=False) as connection:
-                offset, _ = await _frame(connection)
+                offset, _ = await _frame_soon(connection)
                 return offset
         except BROKEN:
             stored = await self._archived()
@@ -172,9 +174,12 @@ class Source:
                         yield chunk
                     return
                 node = await self._place(task)
-                if task.status is Status.LOST or (
-                    node is None and (task.final or (self.generation and self._past(task)))
-                ):
+                if task.status is Status.LOST and not self._past(task):
+                    # what there is, or that it cannot be had: nobody knows whether more comes
+                    async for chunk in self.read(offset):
+                        yield chunk
+                    return
+                if node is None and (task.final or (self.generation and self._past(task))):
                     return
                 try:
                     if node is not None:
@@ -184,6 +189,8 @@ class Source:
                         # it ends there when the run has ended
                         return
                 except BROKEN:
+                    if self._cut_off(node):
+                        raise
                     log.debug("a followed stream broke", extra={"action": "output", "attempt": self.attempt})
                 if not await self._news(changes):
                     return
@@ -201,6 +208,11 @@ class Source:
 
     async def _archived(self) -> StoredOutput | None:
         return await load_output(self.host.store.reader, self.attempt, self.stream)
+
+    def _cut_off(self, node: int | None) -> bool:
+        """Whether waiting for the node is of no use."""
+        member = self.host.roster.get(node or 0)
+        return member is None or member.revoked
 
     def _past(self, task: Task) -> bool:
         """Whether this attempt is over, as far as the task goes: there is a later one, or it waits for that."""
@@ -234,7 +246,7 @@ class Source:
     async def _live(self, node: int, offset: int, *, follow: bool) -> AsyncIterator[Chunk]:
         async with self._open(node, offset, follow=follow) as connection:
             while True:
-                at, data = await _frame(connection)
+                at, data = await (_frame(connection) if follow else _frame_soon(connection))
                 if not data:
                     return
                 yield at, data
@@ -257,7 +269,7 @@ class Source:
             else:
                 data = await self._blob(stored.path or "", start - shift, count)
             if not data:
-                return
+                raise Gone(f"the archived output is damaged: {end - start} bytes are missing at {start}")
             yield start, data
             start += len(data)
 
@@ -266,6 +278,15 @@ class Source:
             return await self.host.blobs.read(path, offset, count)
         except FileNotFoundError:
             raise Gone("the output was removed: it was kept long enough") from None
+
+
+async def _frame_soon(connection: Connection) -> Chunk:
+    """A frame that need not be waited for. Raises Unreachable when the node says nothing."""
+    try:
+        async with asyncio.timeout(STALLED):
+            return await _frame(connection)
+    except TimeoutError:
+        raise Unreachable("the node opened the stream and says nothing; try again") from None
 
 
 async def _frame(connection: Connection) -> Chunk:

@@ -5,24 +5,20 @@ from typing import Any
 
 from kohakuriver import __version__
 from kohakuriver.domain.access import Action, Actor, Owned, Role, Ruling, authorize, visible
-from kohakuriver.domain.explain import candidates
 from kohakuriver.domain.ids import parse_id
-from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.plans import Plan
 from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.errors import Invalid, NotFound
 from kohakuriver.host.cause import ORIGIN
 from kohakuriver.host.host import Host
-from kohakuriver.host.views import WAITING, exit_view, reason_view, task_view
+from kohakuriver.host.views import WAITING, exit_view, task_view
 from kohakuriver.host.waiting import ended
 from kohakuriver.store.events import list_events as stored_events
 from kohakuriver.store.lists import list_rows
 from kohakuriver.store.tasks import attempts_of, count_by_status, find_tasks, tasks_of_array
 from kohakuriver.wire.api import (
     AttemptView,
-    CandidateView,
     EventView,
-    ExplainView,
     Page,
     StatusView,
     TaskView,
@@ -161,26 +157,6 @@ async def _batch(host: Host, actor: Actor, ref: str | None) -> int | None:
         return parse_id(ref, field="batch") if ref.isdecimal() else 0
 
 
-async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
-    """Why it stands where it stands, and for a waiting task what each node says to it."""
-    task = await find_task(host, actor, ref)
-    waits = task.status in WAITING
-    plan = host.scheduler.full() if waits else None
-    return ExplainView(
-        task=str(task.id),
-        status=task.status.value,
-        reason=reason_view(task, plan),
-        candidates=_candidates(host.scheduler.snapshot(), task) if waits else [],
-    )
-
-
-def _candidates(snapshot: Snapshot, task: Task) -> list[CandidateView]:
-    return [
-        CandidateView(node=node.name, takes=obstacle is None, reason=obstacle or "it fits there now")
-        for node, obstacle in candidates(snapshot, task)
-    ]
-
-
 async def history(host: Host, actor: Actor, ref: str) -> Page[EventView]:
     """Everything that happened to the task and who or what caused it, oldest first."""
     task = await find_task(host, actor, ref)
@@ -240,7 +216,8 @@ async def attempts(host: Host, actor: Actor, ref: str) -> Page[AttemptView]:
 
 async def wait_task(host: Host, actor: Actor, ref: str, timeout: float) -> TaskView:  # noqa: ASYNC109
     """The task when it has ended, or after `timeout` seconds (60 at most) as it stands then."""
-    task = await find_task(host, actor, ref)
+    # looked at once more: nothing is awaited between an open task and the waiting for its end
+    task = await host.ledger.find((await find_task(host, actor, ref)).id)
     if not ended(task):
         await host.ends.wait(task.id, min(timeout, LONGEST_WAIT))
         task = await host.ledger.find(task.id)
