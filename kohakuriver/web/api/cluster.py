@@ -37,7 +37,7 @@ async def list_plugins(call: Call[queries.Paging, None]) -> api.Page[api.PluginV
     authorize(call.actor, Action.ABOUT)
     plugins = call.host.plugins
     own = [] if plugins is None else [_plugin(found) for found in plugins.list()]
-    return api.Page(items=with_nodes(own, call.host.roster.live()))
+    return api.Page(items=list(with_nodes(own, call.host.roster.live())))
 
 
 async def show_version(call: Call[queries.Query, None]) -> api.VersionView:  # noqa: ARG001 - handlers are alike
