@@ -1,11 +1,11 @@
 """A stream that a runner opens because we asked: an HTTP/1.1 upgrade, after which both directions are raw bytes."""
 
 import asyncio
-import socket
 
 from aiohttp import web
 
 from kohakuriver.errors import Invalid
+from kohakuriver.net.streams import tune
 from kohakuriver.web.call import Call
 from kohakuriver.wire import queries
 from kohakuriver.wire.link import STREAM_PROTOCOL
@@ -44,9 +44,7 @@ class RawConnection:
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, asyncio.get_running_loop())
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tune(transport.get_extra_info("socket"))
 
     async def read(self, most: int) -> bytes:
         """Some bytes; b"" at the end."""
