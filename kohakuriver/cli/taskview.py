@@ -32,7 +32,7 @@ HISTORY = (
 )
 CANDIDATES = (
     Column("node", "NODE"),
-    Column("takes", "TAKES IT", lambda row: "yes" if row.get("takes") else "no"),
+    Column("takes", "FITS", lambda row: "chosen" if row.get("chosen") else "yes" if row.get("takes") else "no"),
     Column("reason", "REASON"),
 )
 SHOWN: dict[str, Any] = {
@@ -67,6 +67,8 @@ def explain_task(args: argparse.Namespace, out: Output) -> int:
     why = answer.get("reason") or {}
     ahead = f"; {why['ahead']} tasks are before it" if why.get("ahead") else ""
     out.text(f"task {answer['task']} is {answer['status']}{': ' + str(why['text']) if why else ''}{ahead}")
+    if answer.get("window"):
+        out.text(f"start: {answer['window']['text']}")
     if answer["candidates"]:
         out.data(answer["candidates"], columns=CANDIDATES, name="node")
     return OK

@@ -69,6 +69,21 @@ def sound_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(sound.items())[:MOST_LABELS])
 
 
+#: before the names of labels that an operator gave, in the store, where those that a runner announced stand bare
+GIVEN: Final = "="
+
+
+def stored_labels(announced: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Both in one object."""
+    return {**announced, **{GIVEN + key: value for key, value in given.items()}}
+
+
+def split_labels(stored: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What was announced and what was given, out of the object that `stored_labels` made."""
+    announced = {key: value for key, value in stored.items() if not key.startswith(GIVEN)}
+    return announced, {key.removeprefix(GIVEN): value for key, value in stored.items() if key.startswith(GIVEN)}
+
+
 def missing(constraints: Iterable[Constraint], labels: Mapping[str, str]) -> Constraint | None:
     """The first constraint that does not hold; None when all do."""
     return next((constraint for constraint in constraints if not constraint.holds(labels)), None)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heapreplace
 
-from kohakuriver.domain.backfill import Backfill
+from kohakuriver.domain.backfill import HEADS, Backfill
 from kohakuriver.domain.limits import Held, Usage, array_full, held_for, over_limit
 from kohakuriver.domain.nodes import NodeStatus, Snapshot
 from kohakuriver.domain.plans import Ahead, Cause, Placement, Plan, Reasons, Waiting, told_of
@@ -57,7 +57,8 @@ def _sorted_out(tasks: Iterable[Task], blocked: Mapping[int, Reason]) -> tuple[Q
 class Planner:
     """One plan in the making. `explain.py` looks at it half done."""
 
-    def __init__(self, snapshot: Snapshot, usage: Usage, strategy: Strategy) -> None:
+    def __init__(self, snapshot: Snapshot, usage: Usage, strategy: Strategy, heads: int = HEADS) -> None:
+        """`heads` is for how many of those that wait room is kept."""
         nodes = [node for node in snapshot.nodes if node.status is not NodeStatus.REVOKED]
         self.rooms = [Room(node, snapshot.reserved.get(node.id, ()), order) for order, node in enumerate(nodes)]
         for room in self.rooms:
@@ -70,7 +71,7 @@ class Planner:
         self._arrays = Counter(usage.arrays)
         self._strategy = strategy
         self._shapes: dict[object, Shape] = {}
-        self.backfill = Backfill(snapshot.ends)
+        self.backfill = Backfill(snapshot.ends, heads)
         self.placements: list[Placement] = []
         self._placed: dict[int, Task] = {}
         self._causes: dict[object, Cause] = {}
@@ -148,10 +149,18 @@ class Planner:
         over = None if cause.owner is None else self._over(cause.owner, cause.shape)
         if over is not None:
             return over
-        passing = cause.shape.fitting()
+        return self.why(cause.shape)
+
+    def why(self, shape: Shape) -> Reason:
+        """Why something of that shape does not start now."""
+        passing = shape.fitting()
         if passing:
             return would_delay(passing[0].node, self.backfill.kept_for(passing[0]))
-        return cause.shape.why(self.rooms)
+        return shape.why(self.rooms)
+
+    def held_back(self, task: Task, shape: Shape) -> Reason | None:
+        """What keeps it whatever room there is; None when it only needs room."""
+        return self._told(task) or self._over(task.owner, shape)
 
     def result(self, queue: Queue, told: Mapping[int, Reason]) -> Plan:
         """The plan as it is."""

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kohakuriver.domain.needs import Need
+from kohakuriver.domain.reasons import cores
 from kohakuriver.domain.rooms import Room
+from kohakuriver.domain.units import show_size
 
 #: how good a node would be, among those on which the need fits: the lowest wins
 Strategy = Callable[[Room, Need], Any]
@@ -41,9 +43,18 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
     "first-fit": first_fit,
     "round-robin": round_robin,
 }
-WORDS: Final[Mapping[Strategy, str]] = {
-    pack: "the fullest node that will do",
-    spread: "the emptiest node",
-    first_fit: "the first node that will do",
-    round_robin: "the node given work least recently",
-}
+
+
+def why_not(strategy: Strategy, best: Room, other: Room) -> str:
+    """Why the strategy takes the best and not the other, both of which would do, with numbers where it counts some."""
+    name = best.node.name
+    if strategy in {pack, spread} and len(best.devices) != len(other.devices):
+        return f"{name} has fewer free cards: {len(best.devices)}, here {len(other.devices)}"
+    there, here = (f"{cores(max(0, room.milli))}, {show_size(max(0, room.memory))}" for room in (best, other))
+    if strategy is pack:
+        return f"{name} is fuller: {there} free, here {here}" if there != here else f"{name} is as full and comes first"
+    if strategy is spread:
+        return f"a smaller part of {name} is taken: {there} free, here {here}"
+    if strategy is round_robin:
+        return f"{name} was given work less recently"
+    return f"{name} comes first"

@@ -176,6 +176,7 @@ def _member(node: EnrolledNode) -> Member:
         drain_reason=node.drain_reason,
         quarantine=node.quarantine,
         labels=node.labels,
+        given=node.given,
         cordons=node.cordons,
         epoch=node.epoch,
         boot=node.boot,

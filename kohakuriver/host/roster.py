@@ -30,7 +30,9 @@ class Member:
     draining: bool = False
     drain_reason: str = ""
     quarantine: str | None = None
+    #: labels that its runner announced, and those that an operator gave it, which win
     labels: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
     #: cards that get no new work, by device id
     cordons: dict[str, Cordon] = field(default_factory=dict)
     cells: list[WireCell] = field(default_factory=list)
@@ -52,6 +54,10 @@ class Member:
     #: it refused work for now; until this moment it gets none
     busy_until: float = 0.0
     busy_reason: str = ""
+
+    @property
+    def every_label(self) -> dict[str, str]:
+        return {**self.labels, **self.given}
 
     @property
     def connected(self) -> bool:
@@ -88,7 +94,7 @@ class Member:
             drain_reason=self.drain_reason,
             inventory=self.inventory,
             backends=frozenset(backend.name for backend in self.backends if backend.usable),
-            labels=self.labels,
+            labels=self.every_label,
             cordons=self.cordons,
             pinnable=self.pinnable,
             unusable={b.name: (b.problems or ["it cannot be used"])[0] for b in self.backends if not b.usable},

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from kohakuriver.domain.access import Action, Actor, Role, authorize
 from kohakuriver.domain.arrays import elements
 from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.ids import check_name
+from kohakuriver.domain.labels import parse_constraints
 from kohakuriver.domain.never import never_fits
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
@@ -69,10 +69,10 @@ async def submit_tasks(
     if answer is not None:
         return answer
     needs = await after_of(host, actor, request)
-    specs = _specs(host, request, needs)
+    specs = specs_of(host, request, needs)
     privileged = check_options(host, actor, specs[0].backend, specs[0].options)
     states = await states_of(host, needs)
-    _check_disk(host.settings.data_dir, host.settings.disk_floor)
+    check_disk(host)
     now = host.clock.now()
     waits = host.settings.approve_users and actor.role is Role.USER
     status = Status.PENDING_APPROVAL if waits else Status.PENDING
@@ -130,7 +130,8 @@ async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> a
     return answer
 
 
-def _specs(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
+def specs_of(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
+    """What is asked for, checked, one for each task. Raises Invalid, NotFound, NeverFits, TooLarge."""
     retry = retry_of(request)
     lease = lease_of(host, request, retry)
     spec = replace(_spec(host, request), after=needs, retry=retry, requeue=request.requeue, lease=lease)
@@ -180,6 +181,7 @@ def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
         options=request.options,
         container=None if request.container == NO_CONTAINER else request.container,
         image=request.image,
+        constraints=parse_constraints(request.constraints),
         time_limit=request.time_limit,
         grace=host.settings.default_grace if request.grace is None else request.grace,
         priority=request.priority,
@@ -229,9 +231,11 @@ def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -
             raise NeverFits(f"this could never start: {reason.text}", field="targets" if target else None)
 
 
-def _check_disk(data_dir: Path, floor: int) -> None:
+def check_disk(host: Host) -> None:
+    """Raises StorageFull while the host keeps what it has left for reports."""
+    floor = host.settings.disk_floor
     try:
-        free = shutil.disk_usage(data_dir).free
+        free = shutil.disk_usage(host.settings.data_dir).free
     except OSError:
         # the commit will say what is wrong with the disk
         return

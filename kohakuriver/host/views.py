@@ -55,6 +55,7 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
     view.secrets = sorted(spec.secrets)
     view.workdir = spec.workdir
     view.target = format_target(spec.target) if spec.target else None
+    view.constraints = [str(constraint) for constraint in spec.constraints]
     view.backend = spec.backend
     view.container = spec.container
     view.image = spec.image

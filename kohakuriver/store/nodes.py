@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kohakuriver.domain.labels import split_labels
 from kohakuriver.domain.nodes import Cordon
 from kohakuriver.store.columns import moment
 from kohakuriver.store.models import NodeRow
@@ -26,7 +27,9 @@ class EnrolledNode:
     credential_hash: str = field(repr=False)
     draining: bool
     drain_reason: str
+    #: labels that its runner announced, and those that an operator gave it
     labels: dict[str, str]
+    given: dict[str, str]
     cells: list[WireCell]
     backends: list[BackendInfo]
     #: life of the runner's journal
@@ -58,6 +61,7 @@ async def node_with_credential(reader: Reader, credential: str) -> EnrolledNode 
 
 
 def _node(row: Mapping[str, Any]) -> EnrolledNode:
+    announced, given = split_labels(msgspec.json.decode(row["labels"], type=dict[str, str]))
     return EnrolledNode(
         id=row["id"],
         name=row["name"],
@@ -65,7 +69,8 @@ def _node(row: Mapping[str, Any]) -> EnrolledNode:
         credential_hash=row["credential_hash"],
         draining=bool(row["draining"]),
         drain_reason=row["drain_reason"],
-        labels=msgspec.json.decode(row["labels"], type=dict[str, str]),
+        labels=announced,
+        given=given,
         cells=msgspec.json.decode(row["cells"], type=list[WireCell]),
         backends=msgspec.json.decode(row["backends"], type=list[BackendInfo]),
         epoch=row["epoch"],

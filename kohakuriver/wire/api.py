@@ -79,6 +79,8 @@ class SubmitTask(Request, kw_only=True):
     secrets: dict[Key, Text] = {}
     workdir: Word | None = None
     targets: Annotated[list[Word], Meta(max_length=MOST_TARGETS)] = []
+    #: what the labels of its node must be: `key=value`, `key!=value`, or `key` for any value
+    constraints: Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=32)] = []
     copies: Annotated[int, Meta(ge=1, le=MOST_COPIES)] = 1
     #: one task for each index, as `0-15`, `1,3,8-12:2`; `%4`: at most four of them under way at once
     array: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
@@ -170,6 +172,7 @@ class TaskView(View, kw_only=True):
     secrets: list[str] | None = None
     workdir: str | None = None
     target: str | None = None
+    constraints: list[str] | None = None
     backend: str | None = None
     container: str | None = None
     image: str | None = None
@@ -216,23 +219,6 @@ class ChangeView(View, kw_only=True, omit_defaults=True):
     kind: str
     ref: str = ""
     status: str | None = None
-
-
-class CandidateView(View, kw_only=True):
-    """A node and why it does or does not take the task now."""
-
-    node: str
-    takes: bool
-    reason: str
-
-
-class ExplainView(View, kw_only=True):
-    """Why a task stands where it stands."""
-
-    task: str
-    status: str
-    reason: ReasonView | None
-    candidates: list[CandidateView]
 
 
 class Kill(Request, kw_only=True):

@@ -121,6 +121,17 @@ def test_an_account_shows_what_it_holds_and_may_hold(call, peer: Peer) -> None:
     assert "any tasks, 64 cores, 1G of memory" in told.out
 
 
+def test_labels_of_a_node_are_given_and_taken_away(call, peer: Peer) -> None:
+    peer.on("PATCH", "/api/v1/nodes/n1/labels", {"labels": {"room": "b12"}})
+    ran = call("node", "label", "n1", "room=b12", "fast=", "old-", "a-b=c")
+    assert (ran.code, "b12" in ran.out) == (0, True)
+    assert peer.asked[0].body == {"labels": {"room": "b12", "fast": "", "old": None, "a-b": "c"}}
+    peer.on("GET", "/api/v1/nodes/n1", {"labels": {"room": "b12"}})
+    assert "b12" in call("node", "label", "n1").out
+    for wrong in ("room", "=x", "-"):
+        assert call("node", "label", "n1", "--", wrong).code == 2
+
+
 def test_set_up_links_stand_alone_on_stdout(call, peer: Peer) -> None:
     peer.on("POST", "/api/v1/users", Reply(LINK, status=201))
     peer.on("POST", "/api/v1/users/ann/setup-link", LINK)

@@ -44,6 +44,8 @@ def submitted(peer: Peer, *ids: str) -> None:
         (["--image", "debian:12", "--mount", "/a:/b:ro", "--mount", "/c:/d", "--network", "none", "--privileged", "a"],
          {"command": ["a"], "cores": 1, "image": "debian:12",
           "options": {"mounts": ["/a:/b:ro", "/c:/d"], "network": "none", "privileged": True}}),
+        (["--constraint", "room=b12", "--constraint", "fast", "--constraint", "a!=1", "a"],
+         {"command": ["a"], "cores": 1, "constraints": ["a!=1", "fast", "room=b12"]}),
         (["--requeue", "a"], {"command": ["a"], "cores": 1, "requeue": True}),
         (["-g", "2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2}}),
         (["-g", "0", "a"], {"command": ["a"], "cores": 1}),
@@ -70,7 +72,7 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
         (["-t", "n::a", "a"], "GPU index"), (["-t", "n:-1", "a"], "NUMA"), (["-t", "::0", "a"], "::0"),
         (["-m", "8", "a"], "8G"), (["-m=-1G", "a"], "-1G"), (["-m", "1e99G", "a"], "1e99G"), (["-m", "∞", "a"], "∞"),
         (["-c", "-1", "a"], "--cores"), (["-c", "1.5", "a"], "1.5"), (["-g", "65", "a"], "--gpus"), (["-g", ":2", "a"], "--gpus"),
-        (["-e", "=x", "a"], "--env"), (["-e", "NOT_SET_HERE", "a"], "NOT_SET_HERE"), (["--option", "x", "a"], "--option"),
+        (["-e", "=x", "a"], "--env"), (["--constraint", "Room=x", "a"], "--constraint"), (["-e", "NOT_SET_HERE", "a"], "NOT_SET_HERE"), (["--option", "x", "a"], "--option"),
         (["--time-limit", "0s", "a"], "time"), (["--time-limit", "5", "a"], "5m"), (["-p", "5000", "a"], "--priority"),
         (["--container", "NULL", "--backend", "docker", "a"], "process"), (["--container", "c", "--image", "i", "a"], "--image"),
         (["--array", "5-1", "a"], "backwards"), (["--array", "0-3", "--copies", "2", "a"], "--copies"),
@@ -259,6 +261,18 @@ def test_one_refusal_does_not_spare_the_others(call, peer: Peer) -> None:
     assert "task 1 has ended" in ran.err
 
 
+def test_a_dry_run_shows_the_place_and_the_runners_up_and_submits_nothing(call, peer: Peer) -> None:
+    candidates = [{"node": "n2", "takes": True, "chosen": True, "reason": "it fits there now"},
+                  {"node": "n1", "takes": True, "chosen": False, "reason": "n2 is fuller"}]  # fmt: skip
+    place = {"target": None, "node": "n2", "reason": None, "window": {"text": "now"}, "candidates": candidates}
+    peer.on("POST", "/api/v1/plan", {"tasks": 2, "starting": 1, "places": [place]})
+    ran = call("task", "submit", "--dry-run", "--copies", "2", "--", "a")
+    assert (ran.code, [asked.path for asked in peer.asked]) == (0, ["/api/v1/plan"])
+    assert ran.out.startswith("2 tasks, 1 would start now; nothing was submitted\non n2\nstart: now\n")
+    assert "n2    chosen  it fits there now" in ran.out
+    assert "n1    yes     n2 is fuller" in ran.out
+
+
 def test_names_are_encoded_into_the_path(call, peer: Peer) -> None:
     call("task", "status", "../nodes?x=1")
     assert peer.asked[0].path == f"{TASKS}/..%2Fnodes%3Fx%3D1"
@@ -267,13 +281,15 @@ def test_names_are_encoded_into_the_path(call, peer: Peer) -> None:
 def test_explain_history_and_attempts_are_tables(call, peer: Peer) -> None:
     reason = {"code": "cores", "text": "needs 8 cores, 2 are free", "ahead": 3}
     peer.on("GET", f"{ONE}/explain", {"task": ID, "status": "pending", "reason": reason,
+                                      "window": {"text": "unknown: 1 of 1 tasks before it have no time limit"},
                                       "candidates": [{"node": "n1", "takes": False, "reason": "2 cores free"}]})  # fmt: skip
     peer.on("GET", f"{ONE}/history", {"items": [{"id": "1", "at": "2026-01-02T03:04:05Z", "what": "submitted", "actor": "me",
                                                  "node": None, "detail": {"batch": "1"}}], "next": None})  # fmt: skip
     peer.on("GET", f"{ONE}/attempts", {"items": [{"attempt": 1, "node": "n1", "memory_peak": 1536}], "next": None})
     shown = call("task", "explain", ID).out
     assert f"task {ID} is pending: needs 8 cores, 2 are free; 3 tasks are before it" in shown
-    assert "n1    no        2 cores free" in shown
+    assert "start: unknown: 1 of 1 tasks before it have no time limit" in shown
+    assert "n1    no    2 cores free" in shown
     assert "submitted  me  batch=1" in call("task", "history", ID).out
     assert "1.5K" in call("task", "attempts", ID).out
 

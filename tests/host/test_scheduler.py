@@ -9,6 +9,7 @@ from kohakuriver.domain.placement import plan
 from kohakuriver.domain.tasks import Status
 from kohakuriver.errors import MovedOn, StorageFull, StoreError
 from kohakuriver.host import cause, control, nodes, tasks
+from kohakuriver.host.foresee import explain
 from kohakuriver.host.scheduler import MOST_PLACED
 from kohakuriver.store.models import EventRow
 from kohakuriver.testing.hosts import add_account
@@ -46,7 +47,7 @@ async def test_what_waits_says_why_in_numbers(host, ann, node, clock):
     clock.advance(2)
     assert (await why(host, ann, cores)).code == "paused"
     assert dict(host.scheduler.reasons()) == {"paused": 1, "resources": 1}
-    explained = await tasks.explain(host, ann, str(memory))
+    explained = await explain(host, ann, str(memory))
     assert [(one.node, one.takes) for one in explained.candidates] == [("node1", False)]
 
 

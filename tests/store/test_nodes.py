@@ -26,7 +26,7 @@ async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
         "quarantine": "it crashed",
     }
     stored = {
-        "labels": '{"rack":"r1"}',
+        "labels": '{"rack":"r1","=rack":"r2"}',
         "cordons": msgspec.json.encode(CORDONS).decode(),
         "cells": msgspec.json.encode(CELLS).decode(),
         "backends": msgspec.json.encode(BACKENDS).decode(),
@@ -38,6 +38,7 @@ async def test_what_is_known_of_a_node_is_read_as_it_was_written(store, rows):
         revoked=True,
         credential_hash="0" * 64,
         labels={"rack": "r1"},
+        given={"rack": "r2"},
         cordons=CORDONS,
         cells=CELLS,
         backends=BACKENDS,

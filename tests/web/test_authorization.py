@@ -55,6 +55,8 @@ def body_of(operation):
         "create_user": {"name": f"u{secrets.token_hex(6)}"},
         "change_user": {"display": secrets.token_hex(6)},
         "create_tasks": {"command": ["true"]},
+        "plan_tasks": {"command": ["true"]},
+        "label_node": {"labels": {"room": "b12"}},
         "create_node_token": {"name": f"m{secrets.token_hex(6)}"},
     }
     return bodies.get(operation, {})

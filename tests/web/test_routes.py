@@ -92,9 +92,11 @@ EXPECTED = {
         "explain_task", "list_history", "list_attempts", "read_output", "wait_task", "list_nodes", "show_node",
         "list_samples", "show_status", "list_plugins", "show_batch",
     },
-    "user": {"create_tasks", "kill_task", "pause_task", "resume_task", "requeue_task", "kill_batch", "pause_batch", "resume_batch"},
+    "user": {"create_tasks", "plan_tasks", "kill_task", "pause_task", "resume_task", "requeue_task", "kill_batch", "pause_batch", "resume_batch"},
     # the history; the stream of changes is everybody's
-    "operator": {"list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node"},
+    "operator": {"list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node",
+        "label_node",
+    },
     "admin": {"list_users", "change_user", "create_setup_link", "revoke_node", "create_node_token"},
 }  # fmt: skip
 

@@ -37,6 +37,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     health.set_defaults(run=show_health)
     verbs.add_parser("summary", help="all nodes in a few numbers").set_defaults(run=summary)
     verbs.add_parser("watch", help="each change of a node, until Ctrl-C").set_defaults(run=watch)
+    label = _one(verbs, "label", "give it labels, or take them away", label_node)
+    label.add_argument("labels", metavar="K=V", nargs="*", help="K=V sets one, K- takes it away; none shows them")
     drain = _one(verbs, "drain", "give it no new work; what runs there goes on", drain_node)
     drain.add_argument("--reason", metavar="WORDS", default="by hand", help="why, for those who ask")
     _one(verbs, "undrain", "let it work again", undrain_node)
@@ -121,6 +123,27 @@ def changes_of_nodes(args: argparse.Namespace, out: Output) -> Any:
     for change in changes(connect(args, out), patience(out)):
         if change["kind"] in {"hello", "node"}:
             yield change.get("ref", "")
+
+
+def label_node(args: argparse.Namespace, out: Output) -> int:
+    """Labels for `--constraint`; what the node's own configuration says gives way to them."""
+    client = connect(args, out)
+    if args.labels:
+        labels = dict(_label(word) for word in args.labels)
+        node = client.patch(urls.fill(urls.NODE_LABELS, node=args.node), {"labels": labels})
+    else:
+        node = client.get(urls.fill(urls.NODE, node=args.node))
+    out.data(node["labels"], name="name")
+    return OK
+
+
+def _label(word: str) -> tuple[str, str | None]:
+    key, equals, value = word.partition("=")
+    if not equals and key.endswith("-") and len(key) > 1:
+        return key.removesuffix("-"), None
+    if not equals or not key:
+        raise UsageError("this sets no label and takes none away", field="K=V", value=word, limit="K=V or K-")
+    return key, value
 
 
 def drain_node(args: argparse.Namespace, out: Output) -> int:

@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from kohakuriver.errors import KohakuRiverError
-from kohakuriver.host import control, output, submit, tasks
+from kohakuriver.host import control, foresee, output, submit, tasks
 from kohakuriver.web.call import Call
-from kohakuriver.wire import api, queries
+from kohakuriver.wire import api, placing, queries
 
 BYTES = "application/octet-stream"
 
@@ -37,9 +37,14 @@ async def show_task(call: Call[queries.Query, None]) -> api.TaskView:
     return await tasks.show_task(call.host, call.actor, call.part("task"))
 
 
-async def explain_task(call: Call[queries.Query, None]) -> api.ExplainView:
+async def explain_task(call: Call[queries.Query, None]) -> placing.ExplainView:
     """Why it stands where it stands."""
-    return await tasks.explain(call.host, call.actor, call.part("task"))
+    return await foresee.explain(call.host, call.actor, call.part("task"))
+
+
+async def plan_tasks(call: Call[queries.Query, api.SubmitTask]) -> placing.PlanView:
+    """What a submission would mean."""
+    return await foresee.plan_tasks(call.host, call.actor, call.body)
 
 
 async def list_history(call: Call[queries.Paging, None]) -> api.Page[api.EventView]:

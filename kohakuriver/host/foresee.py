@@ -1,0 +1,115 @@
+"""Where tasks would go and when: for those that wait, and for a submission before it is one. Changes nothing."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from kohakuriver.domain.access import Action, Actor, authorize
+from kohakuriver.domain.explain import Outlook, Window, outlook
+from kohakuriver.domain.ids import HIGHEST_ID
+from kohakuriver.domain.placement import Planner
+from kohakuriver.domain.queue import Queue
+from kohakuriver.domain.targets import format_target
+from kohakuriver.domain.tasks import Status, Task
+from kohakuriver.host.board import queued
+from kohakuriver.host.host import Host
+from kohakuriver.host.many import after_of
+from kohakuriver.host.means import check_options
+from kohakuriver.host.submit import check_disk, specs_of
+from kohakuriver.host.tasks import find_task
+from kohakuriver.host.views import WAITING, reason_view
+from kohakuriver.wire import api
+from kohakuriver.wire.placing import CandidateView, ExplainView, PlannedView, PlanView, WhyView, WindowView
+
+#: targets of one submission that are told of one by one
+MOST_PLACES = 16
+#: tasks of one submission that are planned to count those that would start at once
+MOST_COUNTED = 200
+
+
+async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
+    """Why it stands where it stands, and for a waiting task when it starts and what each node says to it."""
+    task = await find_task(host, actor, ref)
+    if task.status not in WAITING:
+        return ExplainView(task=str(task.id), status=task.status.value, reason=None, window=None, candidates=[])
+    why = reason_view(task, host.scheduler.full())
+    reason = None if why is None else WhyView(code=why.code, text=why.text, ahead=why.ahead)
+    found = _outlook(host, task)
+    window = found.window
+    if not queued(task) or task.id not in host.board.queue:
+        window = Window(unknown="it does not wait for a place alone" if why is None else why.text)
+    return ExplainView(
+        task=str(task.id),
+        status=task.status.value,
+        reason=reason,
+        window=_window(window, host.clock.now()),
+        candidates=_candidates(found),
+    )
+
+
+async def plan_tasks(host: Host, actor: Actor, request: api.SubmitTask) -> PlanView:
+    """What the submission would mean now: everything is checked as at a submit, and nothing is stored.
+
+    Raises what `submit_tasks` raises, but for what only a commit can tell.
+    """
+    authorize(actor, Action.TASK_SUBMIT)
+    specs = specs_of(host, request, await after_of(host, actor, request))
+    check_options(host, actor, specs[0].backend, specs[0].options)
+    check_disk(host)
+    now = host.clock.now()
+    last = HIGHEST_ID - len(specs)
+    tasks = [
+        Task(id=last + place, batch=last, owner=actor.id, spec=spec, status=Status.PENDING, submitted=now)
+        for place, spec in enumerate(specs)
+    ]
+    places = {spec.spec.target: spec for spec in reversed(tasks)}
+    return PlanView(
+        tasks=len(tasks),
+        starting=_starting(host, tasks[:MOST_COUNTED]),
+        places=[_planned(host, task) for task in list(reversed(places.values()))[:MOST_PLACES]],
+    )
+
+
+def _starting(host: Host, tasks: list[Task]) -> int:
+    """How many of them would start at once, behind all that waits. Of an array with a limit, as many as it allows."""
+    scheduler = host.scheduler
+    planner = Planner(scheduler.snapshot(), scheduler.usage(), scheduler.strategy)
+    queue: Queue = host.board.queue
+    planner.run(queue, before=tasks[0])
+    before = len(planner.placements)
+    planner.run(Queue(tasks))
+    return len(planner.placements) - before
+
+
+def _planned(host: Host, task: Task) -> PlannedView:
+    found = _outlook(host, task)
+    ahead = host.board.queue.ahead(task)
+    return PlannedView(
+        target=None if task.spec.target is None else format_target(task.spec.target),
+        node=found.chosen,
+        reason=None if found.reason is None else WhyView(code=found.reason.code, text=found.reason.text, ahead=ahead),
+        window=_window(found.window, host.clock.now()),
+        candidates=_candidates(found),
+    )
+
+
+def _outlook(host: Host, task: Task) -> Outlook:
+    scheduler = host.scheduler
+    waiting = replace(task, status=Status.PENDING)
+    return outlook(scheduler.snapshot(), host.board.queue, waiting, scheduler.usage(), scheduler.strategy)
+
+
+def _window(window: Window, now: datetime) -> WindowView:
+    earliest = now + timedelta(seconds=window.earliest)
+    if window.latest is None:
+        return WindowView(earliest=earliest, latest=None, text=f"unknown: {window.unknown}")
+    latest = now + timedelta(seconds=window.latest)
+    if window.latest == 0:
+        return WindowView(earliest=earliest, latest=latest, text="now")
+    text = f"between {earliest:%Y-%m-%d %H:%M:%S} and {latest:%Y-%m-%d %H:%M:%S} UTC"
+    return WindowView(earliest=earliest, latest=latest, text=text)
+
+
+def _candidates(found: Outlook) -> list[CandidateView]:
+    return [
+        CandidateView(node=one.node, takes=one.fits, chosen=one.chosen, reason=one.reason) for one in found.verdicts
+    ]
