@@ -101,9 +101,8 @@ def label_missing(nodes: Sequence[Node], constraints: Sequence[Constraint]) -> R
 def too_little(need: Need, rooms: Sequence[Room]) -> Reason:
     """What is needed against what is free on the node that comes nearest."""
     free, room = _nearest(need, rooms)
-    return Reason(
-        code="resources", text=f"needs {_needed(need)}; most free is {_given(need, free)} on {room.node.name}"
-    )
+    text = f"needs {_needed(need)}; most free is {_given(need, free)} on {room.node.name}"
+    return Reason(code="resources", text=text + _cordons(need, free, room.node))
 
 
 def too_small(need: Need, rooms: Sequence[Room]) -> Reason:
@@ -112,6 +111,21 @@ def too_small(need: Need, rooms: Sequence[Room]) -> Reason:
     return Reason(
         code="never_fits", text=f"needs {_needed(need)}; the most is {_given(need, free)} on {room.node.name}"
     )
+
+
+def _cordons(need: Need, free: Free, node: Node) -> str:
+    """Which cards would serve and get no work, and why."""
+    if not free.cordoned:
+        return ""
+    marks = [
+        node.cordons.get(device.id) or node.cordons[device.id.partition("/")[0]]
+        for device in node.cordoned_cards
+        if need.serves(device)
+    ]
+    reasons = list(dict.fromkeys(mark.reason for mark in marks))
+    more = f" and {len(reasons) - MOST_NAMED} more reasons" if len(reasons) > MOST_NAMED else ""
+    count = "1 card is" if free.cordoned == 1 else f"{free.cordoned} cards are"
+    return f"; {count} cordoned: {', '.join(reasons[:MOST_NAMED])}{more}"
 
 
 def _nearest(need: Need, rooms: Sequence[Room]) -> tuple[Free, Room]:
@@ -141,13 +155,9 @@ def _given(need: Need, free: Free) -> str:
         parts.append(show_size(free.memory))
     if need.indices:
         parts.append(_listed(free.devices))
-        if free.cordoned:
-            parts[-1] += f" and {free.cordoned} cordoned"
     elif need.count:
         count = len(free.devices)
         parts.append(f"{count} such {_gpus(count)}" if need.model or need.least else f"{count} {_gpus(count)}")
-        if free.cordoned:
-            parts[-1] += f" and {free.cordoned} cordoned"
     return ", ".join(parts)
 
 

@@ -32,11 +32,11 @@ from kohakuriver.host.session import (
     Session,
 )
 from kohakuriver.host.settings import HostSettings
+from kohakuriver.host.stock import Stock
 from kohakuriver.host.streams import Streams
-from kohakuriver.store.columns import micros
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import update
-from kohakuriver.wire import codec, link
+from kohakuriver.wire import link
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ Answer = TypeVar("Answer")
 
 BATCH = 256
 RETRY_SECONDS = 1.0
+REFRESH_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
 #: reports that nobody waits for: most are followed within this time by another, and one commit serves all of them
 LINGERING = frozenset({"accepted", "started"})
@@ -68,6 +69,7 @@ class Links:
     changes: Changes
     dispatch: Dispatch
     reports: Reports
+    stock: Stock
     streams: Streams
     woken: Callable[[], None]
     returned: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, list[link.Wish]]]
@@ -143,7 +145,8 @@ class Links:
         self._supersede(session, member)
         session.id, session.epoch = hello.session[:64], hello.epoch
         session.leases = link.LEASE in hello.features
-        await self._learn(hello, member)
+        await self.stock.greet(hello, member)
+        member.skew = _skew(hello.clock, self.clock.now())
         session.send(
             link.Welcome(
                 features=[link.LEASE],
@@ -187,36 +190,6 @@ class Links:
             older.end(SUPERSEDED, "superseded")
             self.streams.link_lost(member.id)
 
-    async def _learn(self, hello: link.Hello, member: Member) -> None:
-        """Commits what hello says of the machine. A new epoch begins its numbers anew; in the same one they are left
-        alone, for a report of the session before may be on its way to the disk.
-        """
-        now = self.clock.now()
-        boot, version = _word(hello.boot), _word(hello.version)
-        anew = {"acknowledged": 0} if hello.epoch != member.epoch else {}
-        statement = update(
-            NodeRow,
-            where={"id": member.id},
-            set={
-                "epoch": hello.epoch,
-                "boot": boot,
-                "version": version,
-                "labels": codec.encode(hello.labels).decode(),
-                "cells": codec.encode(hello.cells).decode(),
-                "backends": codec.encode(hello.backends).decode(),
-                "seen": micros(now),
-                **anew,
-            },
-        )
-
-        def then() -> None:
-            member.acknowledged = 0 if anew else member.acknowledged
-            member.epoch, member.boot, member.version = hello.epoch, boot, version
-            member.labels, member.skew = hello.labels, _skew(hello.clock, now)
-            member.learn(hello.cells, hello.backends, hello.pinnable)
-
-        await self.commits.write([statement], then)
-
     async def _live(self, session: Session, member: Member, held: list[link.Held], group: asyncio.TaskGroup) -> None:
         session.live = True
         member.heard = self.clock.monotonic()
@@ -225,11 +198,13 @@ class Links:
         self.changes.publish("node", member.id)
         self.woken()
         waiting: asyncio.Queue[link.Report] = asyncio.Queue(MOST_WAITING)
+        newest: asyncio.Queue[link.Refresh] = asyncio.Queue(1)
         helpers = [group.create_task(self._take_reports(session, member, waiting))]
+        helpers.append(group.create_task(self._take_refreshes(session, member, newest)))
         helpers.append(group.create_task(self.held(member, held)))
         try:
             while (message := await session.receive()) is not None and not session.ended:
-                self._handle(member, message, waiting)
+                self._handle(member, message, waiting, newest)
                 if isinstance(message, link.Heartbeat) and message.number and session.leases:
                     # the node's silence counts from here on, so its leases may count from what it sent before
                     session.send(link.Renew(number=message.number))
@@ -237,7 +212,13 @@ class Links:
             for helper in helpers:
                 helper.cancel()
 
-    def _handle(self, member: Member, message: link.FromRunner, waiting: asyncio.Queue[link.Report]) -> None:
+    def _handle(
+        self,
+        member: Member,
+        message: link.FromRunner,
+        waiting: asyncio.Queue[link.Report],
+        newest: asyncio.Queue[link.Refresh],
+    ) -> None:
         member.heard = self.clock.monotonic()
         if not isinstance(message, link.Report):
             _check_pace(member)
@@ -256,14 +237,16 @@ class Links:
                 broken = fault(message.cells)
                 if broken is not None:
                     raise BrokenOrderError(broken)
-                member.learn(message.cells, message.backends, message.pinnable)
-                self.woken()
+                if newest.full():  # only the newest counts
+                    newest.get_nowait()
+                newest.put_nowait(message)
             case _:
                 raise BrokenOrderError("hello and inventory come once, at the beginning")
 
     def _beat(self, member: Member, beat: link.Heartbeat) -> None:
         now = self.clock.now()
         member.beat = beat
+        member.use.take(beat, self.clock.monotonic())
         member.skew = _skew(beat.at, now)
         last = member.history[-1][0] if member.history else None
         if last is None or now - last >= timedelta(seconds=self.settings.heartbeat / 2):
@@ -286,6 +269,15 @@ class Links:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 break
+
+    async def _take_refreshes(self, session: Session, member: Member, newest: asyncio.Queue[link.Refresh]) -> None:
+        """Takes over how the machine changed, until a newer session takes over; not faster than a store likes it."""
+        while True:
+            refresh = await newest.get()
+            if member.session is not session:
+                return
+            await self.stock.refresh(refresh, member)
+            await asyncio.sleep(REFRESH_SECONDS)
 
     async def _blame(self, member: Member, count: int) -> None:
         """Counts violations; a node with too many of them gets no new work until an operator looked at it."""
@@ -356,11 +348,6 @@ async def _inventory(session: Session) -> list[link.Held]:
             raise BrokenOrderError(f"an inventory has at most {MOST_HELD} entries")
         if page.last:
             return held
-
-
-def _word(text: str) -> str:
-    """Text of a runner as a short column holds it."""
-    return "".join(letter for letter in text[:64] if letter.isprintable())
 
 
 def _skew(clock: datetime | None, now: datetime) -> float | None:

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from kohakuriver.domain.access import Action, Actor, Role, authorize
 from kohakuriver.errors import Conflict, NotFound
 from kohakuriver.host import records
+from kohakuriver.host.cards import cordon_views
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import update
 from kohakuriver.wire.api import GpuView, NodeView, Page, SampleView
-from kohakuriver.wire.link import Heartbeat
+from kohakuriver.wire.link import DeviceUse, Heartbeat
+from kohakuriver.wire.use import CardSampleView
 
 REVOKED = "revoked"
 
@@ -41,6 +43,7 @@ async def node_health(host: Host, actor: Actor, ref: str) -> Page[SampleView]:
             temperature=beat.temperature,
             disk_used=beat.disk_used,
             running=beat.running,
+            gpus=[_sample(use) for use in beat.devices],
         )
         for at, beat in host.roster.find(ref).history
     ]
@@ -126,7 +129,8 @@ def _view(host: Host, actor: Actor, member: Member) -> NodeView:
             )
             for device in member.inventory.devices
         ],
-        labels=member.every_label,
+        cordons=cordon_views(member),
+        labels=member.labels,
         backends=sorted(backend.name for backend in member.backends if backend.usable),
         tasks=len(reserved),
         silent=member.silent(now),
@@ -140,6 +144,16 @@ def _view(host: Host, actor: Actor, member: Member) -> NodeView:
     if actor.role >= Role.OPERATOR:
         _detail(view, member)
     return view
+
+
+def _sample(use: DeviceUse) -> CardSampleView:
+    return CardSampleView(
+        id=use.id,
+        utilization=use.utilization,
+        memory_used=use.memory_used,
+        temperature=use.temperature,
+        power=use.power,
+    )
 
 
 def _detail(view: NodeView, member: Member) -> None:

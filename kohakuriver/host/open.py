@@ -23,6 +23,7 @@ from kohakuriver.host.returned import Returned
 from kohakuriver.host.roster import Member, Roster
 from kohakuriver.host.scheduler import Scheduler
 from kohakuriver.host.settings import HostSettings
+from kohakuriver.host.stock import Stock
 from kohakuriver.host.streams import Streams
 from kohakuriver.host.threads import Threads
 from kohakuriver.host.waiting import Ends
@@ -79,6 +80,7 @@ async def open_host(
         changes=changes,
         dispatch=dispatch,
         reports=reports,
+        stock=Stock(clock=clock, ids=ids, commits=commits, changes=changes, woken=scheduler.wake),
         streams=streams,
         woken=scheduler.wake,
         returned=Returned(store.reader, ledger).sort_out,

@@ -3,6 +3,7 @@
 Status is derived from the session and from silence, never stored.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from kohakuriver.domain.resources import Inventory
 from kohakuriver.errors import NotFound
 from kohakuriver.host.conduct import Conduct
 from kohakuriver.host.session import Session
+from kohakuriver.host.use import NodeUse
 from kohakuriver.wire.link import BackendInfo, Heartbeat, WireCell
 from kohakuriver.wire.machine import cell_of
 
@@ -51,6 +53,10 @@ class Member:
     history: deque[tuple[datetime, Heartbeat]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     inventory: Inventory = field(default_factory=Inventory)
     conduct: Conduct = field(default_factory=Conduct)
+    #: when its cards and attempts were at work
+    use: NodeUse = field(default_factory=NodeUse)
+    #: held by who changes the cordons
+    cordoning: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: it refused work for now; until this moment it gets none
     busy_until: float = 0.0
     busy_reason: str = ""

@@ -10,7 +10,7 @@ from kohakuriver.web.api.tasks import BYTES
 from kohakuriver.web.call import Route
 from kohakuriver.web.sockets.link import link
 from kohakuriver.web.sockets.stream import stream
-from kohakuriver.wire import api, many, people, placing, queries, urls
+from kohakuriver.wire import api, many, people, queries, urls, use
 
 JSON = "application/json"
 
@@ -119,10 +119,6 @@ TASKS = (
         answer=api.Page[api.TaskView], summary="Tasks, newest first unless sorted otherwise.",
     ),
     Route(
-        method="POST", path=urls.PLAN, handler=tasks.plan_tasks, policy=Action.TASK_SUBMIT, body=api.SubmitTask,
-        answer=placing.PlanView, summary="What a submission would mean now; nothing is stored.",
-    ),
-    Route(
         method="POST", path=urls.TASKS, handler=tasks.create_tasks, policy=Action.TASK_SUBMIT, status=201,
         body=api.SubmitTask, answer=api.Submitted, key="replays", summary="Submit tasks: all or none.",
     ),
@@ -132,7 +128,7 @@ TASKS = (
     ),
     Route(
         method="GET", path=urls.TASK_EXPLAIN, handler=tasks.explain_task, policy=Action.TASK_LIST,
-        answer=placing.ExplainView, summary="Why it stands where it stands, node by node.",
+        answer=api.ExplainView, summary="Why it stands where it stands, node by node.",
     ),
     Route(
         method="GET", path=urls.TASK_HISTORY, handler=tasks.list_history, policy=Action.TASK_LIST, query=queries.Paging,
@@ -211,16 +207,20 @@ NODES = (
         answer=api.Page[api.SampleView], summary="Its heartbeats of the last minutes.",
     ),
     Route(
-        method="PATCH", path=urls.NODE_LABELS, handler=nodes.label_node, policy=Action.NODE_DRAIN,
-        body=placing.LabelNode, answer=api.NodeView, summary="Give it labels, or take them away.",
-    ),
-    Route(
         method="POST", path=urls.NODE_DRAIN, handler=nodes.drain_node, policy=Action.NODE_DRAIN, body=api.Remark,
         answer=api.NodeView, summary="Give it no new work; what runs goes on.",
     ),
     Route(
         method="POST", path=urls.NODE_UNDRAIN, handler=nodes.undrain_node, policy=Action.NODE_DRAIN,
         answer=api.NodeView, summary="Let it work again.",
+    ),
+    Route(
+        method="POST", path=urls.NODE_CORDON, handler=nodes.cordon_card, policy=Action.NODE_DRAIN, body=use.CordonCard,
+        answer=api.NodeView, summary="Give one of its cards no new work; what runs there goes on.",
+    ),
+    Route(
+        method="POST", path=urls.NODE_UNCORDON, handler=nodes.uncordon_card, policy=Action.NODE_DRAIN,
+        body=use.UncordonCard, answer=api.NodeView, summary="Let the card work again.",
     ),
     Route(
         method="POST", path=urls.NODE_REVOKE, handler=nodes.revoke_node, policy=Action.NODE_REMOVE, body=api.Remark,
@@ -237,6 +237,14 @@ CLUSTER = (
     Route(
         method="GET", path=urls.STATUS, handler=cluster.show_status, policy=Action.TASK_LIST, answer=api.StatusView,
         summary="The cluster in a few numbers.",
+    ),
+    Route(
+        method="GET", path=urls.GPUS, handler=nodes.list_cards, policy=Action.NODE_LIST, query=queries.Paging,
+        answer=api.Page[use.CardView], summary="Every card: how it does, who has it, what speaks against it.",
+    ),
+    Route(
+        method="GET", path=urls.USE, handler=nodes.show_use, policy=Action.TASK_LIST, query=queries.UseQuery,
+        answer=use.UseView, summary="Nodes and tasks: what is reserved, and what is in use.",
     ),
     Route(
         method="GET", path=urls.EVENTS, handler=events.list_events, policy=Action.EVENTS, query=queries.EventQuery,

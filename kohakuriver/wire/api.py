@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from kohakuriver.domain.retries import LONGEST_DELAY, MOST_RETRIES
 from kohakuriver.wire.many import AfterView, ArrayView, RetryView
+from kohakuriver.wire.use import CardSampleView, CordonView
 
 Item = TypeVar("Item")
 
@@ -264,6 +265,7 @@ class NodeView(View, kw_only=True):
     memory: int
     memory_reserved: int
     gpus: list[GpuView]
+    cordons: list[CordonView]
     labels: dict[str, str]
     backends: list[str]
     tasks: int
@@ -293,6 +295,7 @@ class SampleView(View, kw_only=True):
     temperature: float | None
     disk_used: int | None
     running: int
+    gpus: list[CardSampleView]
 
 
 class NewNodeToken(Request, kw_only=True):

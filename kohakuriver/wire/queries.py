@@ -61,6 +61,12 @@ class EventQuery(Paging, kw_only=True):
     node: Ref | None = None
 
 
+class UseQuery(Query, kw_only=True):
+    """How many tasks at most."""
+
+    limit: Limit = 200
+
+
 class HealthQuery(Query, kw_only=True):
     """With the checks by name, or without."""
 

@@ -54,6 +54,8 @@ PLAN = API + "/plan"
 NODE_LABELS = API + "/nodes/{node}/labels"
 NODE_DRAIN = API + "/nodes/{node}/drain"
 NODE_UNDRAIN = API + "/nodes/{node}/undrain"
+NODE_CORDON = API + "/nodes/{node}/cordon"
+NODE_UNCORDON = API + "/nodes/{node}/uncordon"
 NODE_REVOKE = API + "/nodes/{node}/revoke"
 NODE_TOKENS = API + "/node-tokens"
 
@@ -61,6 +63,8 @@ USERS = API + "/users"
 USER = API + "/users/{user}"
 USER_SETUP = API + "/users/{user}/setup-link"
 
+GPUS = API + "/gpus"
+USE = API + "/use"
 PLUGINS = API + "/plugins"
 
 

@@ -84,9 +84,15 @@ def cordoned(*ids, cards=(0, 1)):
 def test_a_cordoned_card_gets_nothing_and_is_told_of():
     made = plan(cordoned("0000:00:00.0"), [task(1, spec(gpus=1)), task(2, spec(gpus=1))])
     assert indices(reserved(made, 1)) == (1,)
-    assert made.reasons[2].text == "needs 1 core and 1 GPU; most free is 3 cores, 0 GPUs and 1 cordoned on node1"
+    assert (
+        made.reasons[2].text
+        == f"needs 1 core and 1 GPU; most free is 3 cores, 0 GPUs on node1; 1 card is cordoned: {CORDON.reason}"
+    )
     named = plan(cordoned("0000:00:00.0"), [task(1, spec(target="node1::0"))]).reasons[1]
-    assert named.text == "needs 1 core and GPU 0; most free is 4 cores, none of these GPUs and 1 cordoned on node1"
+    assert (
+        named.text
+        == f"needs 1 core and GPU 0; most free is 4 cores, none of these GPUs on node1; 1 card is cordoned: {CORDON.reason}"
+    )
 
 
 def test_the_parts_of_a_cordoned_card_are_cordoned_with_it():

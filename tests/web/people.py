@@ -58,6 +58,7 @@ class Town:
         cookie, session = tokens.new_session(self.host, self.actors["owner"].id, "a browser")
         await self.host.store.writer.write([row, session])
         peer = await add_node(self.host, f"n{secrets.token_hex(6)}")
+        peer.member.learn([link.WireCell(cpus=[0], devices=[link.WireDevice(id="0000:01:00.0", index=0)])], [])
         return {
             "task": self.task,
             "batch": self.task,

@@ -57,6 +57,8 @@ def body_of(operation):
         "create_tasks": {"command": ["true"]},
         "plan_tasks": {"command": ["true"]},
         "label_node": {"labels": {"room": "b12"}},
+        "cordon_card": {"device": "0"},
+        "uncordon_card": {"device": "0"},
         "create_node_token": {"name": f"m{secrets.token_hex(6)}"},
     }
     return bodies.get(operation, {})

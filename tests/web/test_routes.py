@@ -90,12 +90,13 @@ EXPECTED = {
         "show_document", "show_version", "show_metrics", "log_out", "show_me", "change_password", "list_tokens",
         "create_token", "revoke_token", "list_sessions", "revoke_session", "show_user", "list_tasks", "show_task",
         "explain_task", "list_history", "list_attempts", "read_output", "wait_task", "list_nodes", "show_node",
-        "list_samples", "show_status", "list_plugins", "show_batch",
+        "list_samples", "show_status", "list_plugins", "show_batch", "list_cards", "show_use",
     },
     "user": {"create_tasks", "plan_tasks", "kill_task", "pause_task", "resume_task", "requeue_task", "kill_batch", "pause_batch", "resume_batch"},
     # the history; the stream of changes is everybody's
-    "operator": {"list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node",
-        "label_node",
+    "operator": {
+        "list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node",
+        "cordon_card", "uncordon_card", "label_node",
     },
     "admin": {"list_users", "change_user", "create_setup_link", "revoke_node", "create_node_token"},
 }  # fmt: skip

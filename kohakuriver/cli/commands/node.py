@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", aliases=["ls"], help="all nodes")
     listing.add_argument("-s", "--status", choices=STATES, help="only those")
     listing.set_defaults(run=list_nodes)
-    _one(verbs, "status", "everything about one node", show, aliases=["show"])
+    _one(verbs, "status", "everything about one node", show, aliases=["show", "info"])
     health = verbs.add_parser("health", help="the last minutes of one node, or the latest of all")
     health.add_argument("node", metavar="NODE", nargs="?")
     health.set_defaults(run=show_health)
@@ -42,6 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     drain = _one(verbs, "drain", "give it no new work; what runs there goes on", drain_node)
     drain.add_argument("--reason", metavar="WORDS", default="by hand", help="why, for those who ask")
     _one(verbs, "undrain", "let it work again", undrain_node)
+    cordon = _card(verbs, "cordon", "give one of its cards no new work; what runs there goes on", cordon_card)
+    cordon.add_argument("--reason", metavar="WORDS", default="by hand", help="why, for those who ask")
+    _card(verbs, "uncordon", "let the card work again", uncordon_card)
     revoke = _one(verbs, "revoke", "cut it off for good; it must join again", revoke_node)
     revoke.add_argument("--reason", metavar="WORDS", default="by hand", help="why, for those who ask")
     token = _one(verbs, "token", "print the one command for a new machine", make_token)
@@ -55,6 +58,12 @@ def _one(verbs: Any, name: str, text: str, handler: Any, aliases: Any = ()) -> a
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, aliases=list(aliases))
     parser.add_argument("node", metavar="NODE")
     parser.set_defaults(run=handler)
+    return parser
+
+
+def _card(verbs: Any, name: str, text: str, handler: Any) -> argparse.ArgumentParser:
+    parser = _one(verbs, name, text, handler)
+    parser.add_argument("card", metavar="CARD", help="its index, PCI address or UUID: kohakuriver gpus")
     return parser
 
 
@@ -76,7 +85,8 @@ def show(args: argparse.Namespace, out: Output) -> int:
         key: size(node.get(key)) for key in ("memory", "memory_reserved", "memory_used", "disk_used", "disk_total")
     }
     gpus = " ".join(f"{gpu.get('index')}:{gpu['model']}" for gpu in node.get("gpus") or ())
-    readable = {**node, **sizes, "gpus": gpus, "silent": seconds(node.get("silent"))}
+    cordons = "; ".join(f"{_card_name(mark)}: {mark['reason']} ({mark['by']})" for mark in node.get("cordons") or ())
+    readable = {**node, **sizes, "gpus": gpus, "cordons": cordons, "silent": seconds(node.get("silent"))}
     out.data({key: value for key, value in readable.items() if value not in (None, "", [], {}, False)})
     return OK
 
@@ -158,6 +168,20 @@ def undrain_node(args: argparse.Namespace, out: Output) -> int:
     return _done(answer, args, out, f"node {args.node} takes work again")
 
 
+def cordon_card(args: argparse.Namespace, out: Output) -> int:
+    """No new work on one of its cards."""
+    body = {"device": args.card, "reason": args.reason}
+    answer = connect(args, out).post(urls.fill(urls.NODE_CORDON, node=args.node), body)
+    undo = f"kohakuriver node uncordon {args.node} {args.card}"
+    return _done(answer, args, out, f"card {args.card} of {args.node} takes no new work; undo: {undo}")
+
+
+def uncordon_card(args: argparse.Namespace, out: Output) -> int:
+    """Work there again."""
+    answer = connect(args, out).post(urls.fill(urls.NODE_UNCORDON, node=args.node), {"device": args.card})
+    return _done(answer, args, out, f"card {args.card} of {args.node} takes work again, if it is there")
+
+
 def revoke_node(args: argparse.Namespace, out: Output) -> int:
     """Its credential is void."""
     answer = connect(args, out).post(urls.fill(urls.NODE_REVOKE, node=args.node), {"reason": args.reason})
@@ -194,6 +218,10 @@ def join_cluster(args: argparse.Namespace, out: Output) -> int:
 def _done(answer: object, args: argparse.Namespace, out: Output, sentence: str) -> int:
     out.done(answer if isinstance(answer, Mapping) and "name" in answer else {"name": args.node}, sentence, name="name")
     return OK
+
+
+def _card_name(mark: Mapping[str, Any]) -> str:
+    return f"{mark['device']}" if mark.get("index") is None else f"GPU {mark['index']} ({mark['device']})"
 
 
 def _count(nodes: list[dict[str, Any]], state: str) -> int:

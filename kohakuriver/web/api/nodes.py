@@ -1,8 +1,8 @@
 """Nodes over HTTP: decode, call, encode."""
 
-from kohakuriver.host import enrol, labels, nodes
+from kohakuriver.host import cards, cordons, enrol, nodes, top
 from kohakuriver.web.call import Call
-from kohakuriver.wire import api, placing, queries
+from kohakuriver.wire import api, queries, use
 
 
 async def list_nodes(call: Call[queries.Paging, None]) -> api.Page[api.NodeView]:
@@ -20,11 +20,6 @@ async def list_samples(call: Call[queries.Paging, None]) -> api.Page[api.SampleV
     return await nodes.node_health(call.host, call.actor, call.part("node"))
 
 
-async def label_node(call: Call[queries.Query, placing.LabelNode]) -> api.NodeView:
-    """Labels given or taken away."""
-    return await labels.label_node(call.host, call.actor, call.part("node"), call.body.labels)
-
-
 async def drain_node(call: Call[queries.Query, api.Remark]) -> api.NodeView:
     """No new work goes there."""
     return await nodes.drain(call.host, call.actor, call.part("node"), call.body.reason or "by hand")
@@ -33,6 +28,27 @@ async def drain_node(call: Call[queries.Query, api.Remark]) -> api.NodeView:
 async def undrain_node(call: Call[queries.Query, None]) -> api.NodeView:
     """Work goes there again."""
     return await nodes.undrain(call.host, call.actor, call.part("node"))
+
+
+async def cordon_card(call: Call[queries.Query, use.CordonCard]) -> api.NodeView:
+    """A card gets no new work."""
+    body = call.body
+    return await cordons.cordon(call.host, call.actor, call.part("node"), body.device, body.reason or "by hand")
+
+
+async def uncordon_card(call: Call[queries.Query, use.UncordonCard]) -> api.NodeView:
+    """It gets work again."""
+    return await cordons.uncordon(call.host, call.actor, call.part("node"), call.body.device)
+
+
+async def list_cards(call: Call[queries.Paging, None]) -> api.Page[use.CardView]:
+    """Every card of the cluster; there are few enough for one page."""
+    return await cards.list_cards(call.host, call.actor)
+
+
+async def show_use(call: Call[queries.UseQuery, None]) -> use.UseView:
+    """Nodes and tasks, what is reserved and what is in use."""
+    return await top.show_use(call.host, call.actor, call.query.limit)
 
 
 async def revoke_node(call: Call[queries.Query, api.Remark]) -> api.NodeView:
