@@ -148,6 +148,12 @@ class PluginError(KohakuRiverError):
     code = "plugin"
 
 
+class BackendAway(PluginError):
+    """what runs the workloads of this backend does not answer now"""
+
+    code = "backend_away"
+
+
 def shorten(value: object) -> str:
     """The value as one printable line of at most 80 characters, for error messages."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)[: LONGEST_ECHO + 1])

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from kohakuriver.domain.retries import FENCED, GONE, REBOOTED
-from kohakuriver.errors import Invalid, KohakuRiverError, PluginError
+from kohakuriver.errors import BackendAway, Invalid, KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Exit, Handle, Job, Seen
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
@@ -96,6 +96,9 @@ class Supervisor:
                 return await self._close("never_started"), None
             async with asyncio.timeout(limits.create_limit):
                 handle = await self.backend.create(job)
+        except BackendAway as error:  # nothing ran yet: it waits for its backend
+            self._progress(error.message)
+            raise
         except (KohakuRiverError, TimeoutError, OSError) as error:
             return await self._close("start_failed", _sentence(error, "create")), None
         return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot), job
@@ -152,6 +155,8 @@ class Supervisor:
             seen = await self._see(handle)
             if seen.run is not None and seen.phase != "created":
                 return await self._started(seen.run)
+            if isinstance(error, BackendAway):
+                raise
             return await self._close("start_failed", _sentence(error, "start"))
         self._begun = run
         return await self._started(run)

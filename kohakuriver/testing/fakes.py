@@ -4,6 +4,7 @@ A `World` is the machine: bodies live in it and survive the backend object, as c
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import BackendAway, PluginError
 from kohakuriver.hooks.backend import Backend, Progress
 from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.context import Context
@@ -233,6 +234,27 @@ class FailsToCreate(FakeBackend):
 
     async def create(self, job: Job) -> Handle:
         raise PluginError(f"body {job.instance}: the disk is full")
+
+
+class AwayAtFirst(FakeBackend):
+    """The runtime is away at each call that prepares or starts, the first two times."""
+
+    def __init__(self, world: World | None = None) -> None:
+        super().__init__(world)
+        self._asked: Counter[str] = Counter()
+
+    async def create(self, job: Job) -> Handle:
+        self._look("create")
+        return await super().create(job)
+
+    async def start(self, handle: Handle, job: Job) -> str:
+        self._look("start")
+        return await super().start(handle, job)
+
+    def _look(self, step: str) -> None:
+        self._asked[step] += 1
+        if self._asked[step] <= 2:
+            raise BackendAway("the runtime does not answer")
 
 
 class FailsToStart(FakeBackend):

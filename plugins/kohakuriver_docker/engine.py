@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import BackendAway, PluginError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Broken = (aiohttp.ClientError, OSError)
 
 
-class Unreachable(PluginError):
+class Unreachable(BackendAway):
     """the daemon does not answer"""
 
 

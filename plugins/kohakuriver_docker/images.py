@@ -91,7 +91,7 @@ class Images:
         except EngineError as error:
             raise PluginError(_sentence(reference, error.message)) from None
         except Unreachable:
-            raise PluginError(f"image {reference} was not fetched: Docker went away meanwhile") from None
+            raise Unreachable(f"image {reference} was not fetched: Docker went away meanwhile") from None
         except TimeoutError:
             raise PluginError(
                 f"image {reference} was not fetched: nothing came for {self._silence:g} s; is its registry up?"

@@ -4,8 +4,17 @@ import asyncio
 
 import pytest
 
+from kohakuriver.errors import BackendAway
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.testing.fakes import Crashes, FailsToCreate, FailsToStart, FakeBackend, SlowStart, StartsAndFails
+from kohakuriver.testing.fakes import (
+    AwayAtFirst,
+    Crashes,
+    FailsToCreate,
+    FailsToStart,
+    FakeBackend,
+    SlowStart,
+    StartsAndFails,
+)
 from kohakuriver.wire.link import Forget, WireReserved
 
 
@@ -101,6 +110,31 @@ async def test_a_backend_that_says_no_is_a_failed_start_with_its_words(lab, peer
     assert "body 7.1" in report.reason
     await lab.gone("7.1")
     assert not lab.world.bodies
+
+
+async def test_what_is_started_waits_for_a_runtime_that_is_away(lab, peer):
+    lab.kind = AwayAtFirst
+    await lab.start()
+    await peer.assign("7.1", "sleep")
+    await lab.hands.pass_time(10)
+    await peer.report("7.1", "started")
+    assert lab.world.started == {"7.1": 1}
+    assert "start_failed" not in peer.words("7.1")
+
+
+async def test_a_kill_holds_while_the_runtime_is_away(lab, peer):
+    class Away(FakeBackend):
+        async def create(self, job):
+            raise BackendAway("the runtime does not answer")
+
+    lab.kind = Away
+    await lab.start()
+    await peer.assign("7.1", "sleep")
+    await peer.report("7.1", "accepted")
+    await peer.wish("7.1", "killed", 2)
+    await lab.hands.pass_time(10)
+    await peer.report("7.1", "never_started")
+    assert lab.world.started == {}
 
 
 async def test_a_start_whose_answer_was_lost_is_found_and_not_repeated(lab, peer):
