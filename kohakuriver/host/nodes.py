@@ -130,7 +130,7 @@ def _view(host: Host, actor: Actor, member: Member) -> NodeView:
             for device in member.inventory.devices
         ],
         cordons=cordon_views(member),
-        labels=member.labels,
+        labels=member.every_label,
         backends=sorted(backend.name for backend in member.backends if backend.usable),
         tasks=len(reserved),
         silent=member.silent(now),

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec import structs
 
+from kohakuriver.domain.labels import sound_labels, stored_labels
 from kohakuriver.domain.nodes import Cordon
 from kohakuriver.errors import KohakuRiverError
 from kohakuriver.host import cause, records
@@ -46,13 +47,13 @@ class Stock:
         same one they are left alone, for a report of the session before may be on its way to the disk.
         """
         now = self.clock.now()
-        boot, version = word(hello.boot), word(hello.version)
+        boot, version, labels = word(hello.boot), word(hello.version), sound_labels(hello.labels)
         anew = {"acknowledged": 0} if hello.epoch != member.epoch else {}
         columns = {
             "epoch": hello.epoch,
             "boot": boot,
             "version": version,
-            "labels": codec.encode(hello.labels).decode(),
+            "labels": codec.encode(stored_labels(labels, member.given)).decode(),
             "seen": micros(now),
             **anew,
         }
@@ -62,7 +63,7 @@ class Stock:
             def then() -> None:
                 member.acknowledged = 0 if anew else member.acknowledged
                 member.epoch, member.boot, member.version = hello.epoch, boot, version
-                member.labels = hello.labels
+                member.labels = labels
                 member.cordons = {**member.cordons, **cordons}
                 member.learn(cells, hello.backends, hello.pinnable)
 

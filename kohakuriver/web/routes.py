@@ -10,7 +10,7 @@ from kohakuriver.web.api.tasks import BYTES
 from kohakuriver.web.call import Route
 from kohakuriver.web.sockets.link import link
 from kohakuriver.web.sockets.stream import stream
-from kohakuriver.wire import api, many, people, queries, urls, use
+from kohakuriver.wire import api, many, people, placing, queries, urls, use
 
 JSON = "application/json"
 
@@ -119,6 +119,10 @@ TASKS = (
         answer=api.Page[api.TaskView], summary="Tasks, newest first unless sorted otherwise.",
     ),
     Route(
+        method="POST", path=urls.PLAN, handler=tasks.plan_tasks, policy=Action.TASK_SUBMIT, body=api.SubmitTask,
+        answer=placing.PlanView, summary="What a submission would mean now; nothing is stored.",
+    ),
+    Route(
         method="POST", path=urls.TASKS, handler=tasks.create_tasks, policy=Action.TASK_SUBMIT, status=201,
         body=api.SubmitTask, answer=api.Submitted, key="replays", summary="Submit tasks: all or none.",
     ),
@@ -128,7 +132,7 @@ TASKS = (
     ),
     Route(
         method="GET", path=urls.TASK_EXPLAIN, handler=tasks.explain_task, policy=Action.TASK_LIST,
-        answer=api.ExplainView, summary="Why it stands where it stands, node by node.",
+        answer=placing.ExplainView, summary="Why it stands where it stands, node by node.",
     ),
     Route(
         method="GET", path=urls.TASK_HISTORY, handler=tasks.list_history, policy=Action.TASK_LIST, query=queries.Paging,
@@ -205,6 +209,10 @@ NODES = (
     Route(
         method="GET", path=urls.NODE_HEALTH, handler=nodes.list_samples, policy=Action.NODE_LIST, query=queries.Paging,
         answer=api.Page[api.SampleView], summary="Its heartbeats of the last minutes.",
+    ),
+    Route(
+        method="PATCH", path=urls.NODE_LABELS, handler=nodes.label_node, policy=Action.NODE_DRAIN,
+        body=placing.LabelNode, answer=api.NodeView, summary="Give it labels, or take them away.",
     ),
     Route(
         method="POST", path=urls.NODE_DRAIN, handler=nodes.drain_node, policy=Action.NODE_DRAIN, body=api.Remark,

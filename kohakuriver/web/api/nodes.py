@@ -1,8 +1,8 @@
 """Nodes over HTTP: decode, call, encode."""
 
-from kohakuriver.host import cards, cordons, enrol, nodes, top
+from kohakuriver.host import cards, cordons, enrol, labels, nodes, top
 from kohakuriver.web.call import Call
-from kohakuriver.wire import api, queries, use
+from kohakuriver.wire import api, placing, queries, use
 
 
 async def list_nodes(call: Call[queries.Paging, None]) -> api.Page[api.NodeView]:
@@ -18,6 +18,11 @@ async def show_node(call: Call[queries.Query, None]) -> api.NodeView:
 async def list_samples(call: Call[queries.Paging, None]) -> api.Page[api.SampleView]:
     """Its heartbeats of the last minutes."""
     return await nodes.node_health(call.host, call.actor, call.part("node"))
+
+
+async def label_node(call: Call[queries.Query, placing.LabelNode]) -> api.NodeView:
+    """Labels given or taken away."""
+    return await labels.label_node(call.host, call.actor, call.part("node"), call.body.labels)
 
 
 async def drain_node(call: Call[queries.Query, api.Remark]) -> api.NodeView:
