@@ -7,7 +7,6 @@ runner's label is not seen.
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -63,7 +62,7 @@ class DockerBackend(Backend, CanPause):
             socket, self._trouble = SOCKET, error.message
         self._engine = Engine(socket)
         self._names = Names(ctx)
-        self._bodies = Bodies(self._engine, self._names, self._settings, os.cpu_count() or 1)
+        self._bodies = Bodies(self._engine, self._names, self._settings, ctx)
         self._images = Images(self._engine, ctx, self._settings.pull_silence)
         self._info: info.Info | None = None
         #: what containers were last seen to use, by instance
@@ -149,10 +148,7 @@ class DockerBackend(Backend, CanPause):
 
     async def remove(self, handle: Handle) -> None:
         name, instance = container_of(handle), handle.data["instance"]
-        await self._bodies.forget(name)
-        async with asyncio.timeout(LONG):
-            while not await self._removed(name):  # noqa: ASYNC110 -- the daemon tells nobody when it has removed one
-                await asyncio.sleep(RETRIES[0])
+        await self._bodies.remove(name)
         self._used.pop(instance, None)
         await self._ctx.in_thread(_unlink, self._begins(handle))
 
@@ -235,17 +231,6 @@ class DockerBackend(Backend, CanPause):
         except EngineError as error:
             if (await self.see(handle)).phase != phase:
                 raise PluginError(f"body {handle.data['instance']}: {error.message}") from None
-
-    async def _removed(self, name: str) -> bool:
-        try:
-            await self._engine.send("DELETE", f"/containers/{name}", params={"force": "1", "v": "1"}, limit=LONG)
-        except EngineError as error:
-            if error.status == MISSING:
-                return True
-            if error.status == CONFLICT:  # its removal is in progress
-                return False
-            raise
-        return True
 
     def _handle(self, instance: str, made: str) -> Handle:
         return Handle(backend=self.name, version=1, data={"instance": instance, "container": made})

@@ -5,12 +5,15 @@ container that this process did not just make is looked at, twice, before.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
 
 from kohakuriver.errors import PluginError
+from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Job, Mount
-from kohakuriver_docker import order
+from kohakuriver_docker import order, orphans
 from kohakuriver_docker.attached import Attached
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.container import Container, run_of
@@ -23,20 +26,25 @@ logger = logging.getLogger(__name__)
 
 #: seconds in which a request that reached the daemon before it was restarted or stopped has begun to act
 SETTLED = 0.2
+#: seconds between two tries of a start whose way has been cleared
+RESCUES = (0.2, 0.5, 1.0, 2.0, 4.0)
 CONFLICT, MISSING = 409, 404
 
 
 class Bodies:
     """Those of one runner."""
 
-    def __init__(self, engine: Engine, names: Names, settings: Settings, cores: int) -> None:
+    def __init__(self, engine: Engine, names: Names, settings: Settings, ctx: Context) -> None:
         self._engine = engine
+        self._ctx = ctx
         self._names = names
         self._settings = settings
         self._programs = Programs(engine)
         #: the daemon gets slower with more
-        self._gate = asyncio.Semaphore(settings.most_starts or 4 * cores)
+        self._gate = asyncio.Semaphore(settings.most_starts or 4 * (os.cpu_count() or 1))
         self._turns: dict[str, asyncio.Lock] = {}
+        #: who makes the body of an instance or clears it away, and how many there are
+        self._makers: dict[str, tuple[asyncio.Lock, int]] = {}
         #: made by this process and never asked to start
         self._fresh: set[str] = set()
         self._has_network = False
@@ -60,10 +68,9 @@ class Bodies:
     async def create(self, job: Job, mounts: Sequence[Mount], how: Way | None) -> str:
         """The id of the container, new or found under its name. Raises PluginError for a stranger's."""
         body = order.body(job, self._settings, self._names, mounts=mounts, how=how)
-        async with self._gate:
+        async with self._gate, self._making(job.instance):
             if order.network_of(job, self._settings) == "private":
                 await self._network()
-            self.doubtful.add(job.instance)
             try:
                 made = await self._engine.ask(
                     dict[str, object],
@@ -75,10 +82,12 @@ class Bodies:
                 )
             except EngineError as error:
                 if error.status != CONFLICT:
-                    self.doubtful.discard(job.instance)
                     raise PluginError(f"body {job.instance} cannot be made: {error.message}") from None
                 return await self._known(job, error.message)
-        self.doubtful.discard(job.instance)
+            except BaseException:
+                self.doubtful.add(job.instance)
+                raise
+            self.doubtful.discard(job.instance)
         container = str(made["Id"])
         self._fresh.add(container)
         return container
@@ -105,7 +114,7 @@ class Bodies:
             await attached.open()
             try:
                 async with self._gate:
-                    await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
+                    await self._start(container, job)
             except BaseException as error:
                 await attached.close()
                 if isinstance(error, EngineError):
@@ -114,6 +123,58 @@ class Bodies:
                 raise
             self.attached[container] = attached
             return run_of(container)
+
+    async def _start(self, container: str, job: Job) -> None:
+        """Asks the daemon, again where one that died before has left something that stands in the way and never ran."""
+        pauses = iter(RESCUES)
+        rescued = False
+        while True:
+            try:
+                await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
+            except EngineError:
+                found: orphans.Remains = await self._ctx.in_thread(orphans.end, container)
+                if found.born:
+                    raise PluginError(
+                        f"body {job.instance} was started by a daemon that died over it; it is ended, being lost"
+                    ) from None
+                rescued = rescued or bool(found.unborn)
+                pause = next(pauses, None)
+                if not rescued or pause is None:
+                    raise
+                logger.warning("what a dead daemon left of a start is cleared away", extra={"instance": job.instance})
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    async def remove(self, container: str) -> None:
+        """The container and everything of it is gone on return, running or not."""
+        await self.forget(container)
+        began = await self._was_begun(container)
+        async with asyncio.timeout(LONG):
+            while not await self._removed(container):  # noqa: ASYNC110 -- the daemon tells nobody when it has
+                await asyncio.sleep(SETTLED)
+        if not began:
+            await self._ctx.in_thread(orphans.end, container)
+
+    async def _was_begun(self, container: str) -> bool:
+        """Whether the daemon knows of a start; what it does not know of, it does not end."""
+        try:
+            return (await self.inspect(container)).state.ever_started
+        except EngineError as error:
+            if error.status != MISSING:
+                raise
+            return False
+
+    async def _removed(self, container: str) -> bool:
+        try:
+            await self._engine.send("DELETE", f"/containers/{container}", params={"force": "1", "v": "1"}, limit=LONG)
+        except EngineError as error:
+            if error.status == MISSING:
+                return True
+            if error.status == CONFLICT:  # its removal is in progress
+                return False
+            raise
+        return True
 
     async def _was_started(self, container: str) -> bool:
         for pause in (SETTLED, 0.0):
@@ -133,13 +194,31 @@ class Bodies:
     async def clear_doubtful(self) -> None:
         """Removes containers that came to be after their creation was given up; none that ever ran."""
         for instance in list(self.doubtful):
-            found = await self.find(instance)
-            if found is not None and self._names.is_ours(found.config.labels, instance):
-                if found.state.ever_started:
-                    continue
-                logger.warning("a container that nobody waited for is removed", extra={"instance": instance})
-                await self._engine.send("DELETE", f"/containers/{found.id}", params={"v": "1"}, limit=LONG)
-            self.doubtful.discard(instance)
+            async with self._making(instance):
+                if instance in self.doubtful:  # else somebody asked again and has it now
+                    await self._clear(instance)
+
+    async def _clear(self, instance: str) -> None:
+        found = await self.find(instance)
+        if found is not None and self._names.is_ours(found.config.labels, instance):
+            if found.state.ever_started:
+                return
+            logger.warning("a container that nobody waited for is removed", extra={"instance": instance})
+            await self.remove(found.id)
+        self.doubtful.discard(instance)
+
+    @contextlib.asynccontextmanager
+    async def _making(self, instance: str) -> AsyncIterator[None]:
+        """One at a time makes or clears away the body of an instance."""
+        turn, waiting = self._makers.get(instance, (asyncio.Lock(), 0))
+        self._makers[instance] = turn, waiting + 1
+        try:
+            async with turn:
+                yield
+        finally:
+            turn, waiting = self._makers.pop(instance)
+            if waiting > 1:
+                self._makers[instance] = turn, waiting - 1
 
     async def _network(self) -> None:
         """A bridge of ours, on which containers do not reach each other. It stays as long as the node."""

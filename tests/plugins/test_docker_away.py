@@ -1,6 +1,7 @@
 """The daemon stops, restarts, dies, hangs or is not to be found: what is said afterwards is true."""
 
 import asyncio
+import contextlib
 import resource
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,9 +9,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from kohakuriver_docker import orphans
 from kohakuriver_docker.backend import DockerBackend
 from kohakuriver_docker.engine import Unreachable
 
+from kohakuriver.errors import PluginError
 from kohakuriver.hooks.values import Handle, Mount, Offsets
 from kohakuriver.testing.contracts.backend import collect
 from kohakuriver.testing.dockerd import Dockerd
@@ -201,3 +204,39 @@ async def test_a_socket_that_is_not_to_be_found_costs_nothing_and_loses_nothing(
         away.rename(daemon.socket)
         assert (await waiting).code == 7
         assert (await collect(again, handle, run))["stdout"] == b"up\ngone on\n"
+
+
+@LIVE
+async def test_a_start_in_whose_middle_the_daemon_dies_runs_once_and_leaves_nothing(
+    opened, daemon: Dockerd, tmp_path: Path
+) -> None:
+    """kill -9 at moments all over a start; what was cut short before the program began is started again."""
+    kit, backend = opened
+    (tmp_path / "log").mkdir()
+    ran = tmp_path / "log" / "starts"
+    held, _ = await begin(backend, kit.job(kit.programs.sleep()))
+    for number in range(6):
+        mount = Mount(source=tmp_path / "log", target="/log")
+        job = kit.job(("sh", "-c", f"echo {number} >>/log/starts; exec sleep 1000"), mounts=(mount,))
+        handle = await backend.create(job)
+        starting = asyncio.ensure_future(backend.start(handle, job))
+        await asyncio.wait({starting}, timeout=0.05 * number)
+        await asyncio.to_thread(daemon.kill)
+        await asyncio.wait({starting})
+        starting.exception()
+        await asyncio.to_thread(daemon.start)
+        with contextlib.suppress(PluginError):  # nobody knew it, and it is ended
+            run = await backend.start(handle, job)
+            await until(lambda number=number: ran.exists() and f"{number}" in ran.read_text().split())
+            assert (await backend.see(handle)).run == run
+        await backend.remove(handle)
+        assert await kit.processes_left(handle) == 0
+        assert orphans.find(handle.data["container"]).born == ()
+    starts = ran.read_text().split()
+    assert len(starts) == len(set(starts))
+    assert (await backend.see(held)).phase == "running"
+
+
+async def until(look: Callable[[], bool]) -> None:
+    while not look():
+        await asyncio.sleep(0.02)
