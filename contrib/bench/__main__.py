@@ -20,6 +20,7 @@ import commands
 import containers
 import footprint
 import lists
+import planning
 import running
 import submitting
 from figures import Book
@@ -70,6 +71,7 @@ def figures(book: Book, place: Place, *, full: bool) -> list[tuple[tuple[str, ..
         (("A1", "A2"), lambda: containers.one_and_eight(book, full=full)),
         (("A3", "A5"), lambda: containers.many(book, full=full)),
         (("C4",), lambda: footprint.at_rest(book, full=full)),
+        (("B7",), lambda: planning.placements(book, full=full)),
         (("B8",), lambda: footprint.heartbeats(book, full=full)),
         (("B2",), lambda: submitting.loaded(book, many, full=full)),
         (("C5",), lambda: footprint.starting(book, many, full=full)),
