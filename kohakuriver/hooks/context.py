@@ -34,6 +34,8 @@ class Context:
     #: name of this machine's boot; another one means that no process survived
     boot: str
     state: Path
+    #: directories of the platform on this node: no workload may be given them, nor anything below or above them
+    closed: tuple[Path, ...] = ()
     #: the plugin's own section of the configuration, as plain values
     config: Mapping[str, Any] = field(default_factory=dict)
     run: RunCommand

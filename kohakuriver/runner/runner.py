@@ -26,6 +26,7 @@ from kohakuriver.runner.probes.reading import Missing
 from kohakuriver.runner.recover import adopt, recover
 from kohakuriver.runner.session import Order
 from kohakuriver.runner.settings import RunnerSettings
+from kohakuriver.runner.steps import inside
 from kohakuriver.runner.streams import serve_dial
 from kohakuriver.wire.link import (
     LEASE,
@@ -267,6 +268,7 @@ class Runner:
             node=self.settings.name,
             boot=self.boot,
             state=state,
+            closed=inside.closed(self.settings),
             config=self.settings.backend_config.get(name, {}),
             run=self._run_command,
             in_thread=self._in_thread,

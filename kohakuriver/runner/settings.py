@@ -46,6 +46,8 @@ class RunnerSettings:
     pinnable_cpus: tuple[int, ...] | None = None
     #: fast scratch space of this node, told to every job
     local_temp_dir: Path | None = None
+    #: directories of the platform beside `data_dir`, such as a host's on this machine
+    closed: tuple[Path, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     #: each backend's own section of the configuration
     backend_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

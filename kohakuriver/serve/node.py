@@ -66,6 +66,7 @@ def runner_settings(
         reserved_memory=runner.reserved_memory,
         pinnable_cpus=runner.pinnable_cpus or None,
         local_temp_dir=runner.local_temp_dir,
+        closed=(config.host.data_dir,),
         labels=runner.labels,
         backend_config={name: {**everywhere, **sections.get(name, {})} for name in {*sections, *plugins.backends()}},
         output=OutputLimits(head=runner.output_head, tail=runner.output_tail),

@@ -106,7 +106,7 @@ class DockerBackend(Backend, CanPause):
 
     async def see(self, handle: Handle) -> Seen:
         try:
-            found = await self._bodies.inspect(container_of(handle))
+            found = await self._bodies.look(container_of(handle))
         except EngineError as error:
             if error.status == MISSING:
                 return Seen(phase="gone")
@@ -166,7 +166,7 @@ class DockerBackend(Backend, CanPause):
         if attached is not None and at != Offsets():
             await attached.close()
             attached = None
-        reader = Reader(self._engine, self._ctx, name, self._begins(handle), at)
+        reader = Reader(self._engine, self._ctx, self._bodies.look, name, begins=self._begins(handle), at=at)
         async with contextlib.aclosing(reader.chunks(attached)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -177,7 +177,7 @@ class DockerBackend(Backend, CanPause):
         for handle in handles:
             instance, name = handle.data["instance"], container_of(handle)
             try:
-                state = (await self._bodies.inspect(name)).state
+                state = (await self._bodies.look(name)).state
             except EngineError:
                 continue
             found[instance] = self._used.get(instance, Stats())
@@ -195,7 +195,7 @@ class DockerBackend(Backend, CanPause):
         return self._info
 
     async def _mounts(self, job: Job) -> Sequence[Mount]:
-        closed = [self._ctx.state, Path(self._engine.socket)]
+        closed = [self._ctx.state, *self._ctx.closed, Path(self._engine.socket)]
         async with asyncio.timeout(MOUNT_LIMIT):
             found: Sequence[Mount] = await self._ctx.in_thread(mounts.resolve, job, self._settings, closed)
         return found

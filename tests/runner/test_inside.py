@@ -36,6 +36,11 @@ def test_scratch_space_is_the_bodys_own(tmp_path):
     assert mode(mount.source) == 0o1777
 
 
+def test_what_is_the_platforms_own_is_closed(tmp_path):
+    made = settings(tmp_path / "runner", closed=(tmp_path / "host",), local_temp_dir=tmp_path / "fast")
+    assert inside.closed(made) == (tmp_path / "runner", tmp_path / "host", tmp_path / "fast" / "kohakuriver")
+
+
 def test_scratch_space_lies_on_the_fast_disk_and_nobody_else_gets_there(tmp_path):
     made = settings(tmp_path, local_temp_dir=tmp_path / "fast")
     inside.make(made, assign(), tmp_path / "jobs" / "7.1")

@@ -30,6 +30,12 @@ def scratch(settings: RunnerSettings, directory: Path) -> Path:
     return settings.local_temp_dir / FOLDER / directory.name
 
 
+def closed(settings: RunnerSettings) -> tuple[Path, ...]:
+    """What no body may be given of this node: the platform's data, and the scratch space of others."""
+    temp = settings.local_temp_dir
+    return (settings.data_dir, *settings.closed, *([] if temp is None else [temp / FOLDER]))
+
+
 def shared(settings: RunnerSettings, owner: str) -> Path | None:
     """The owner's own part of the shared directory. Raises Invalid for a name that is no folder's."""
     if settings.shared_dir is None:
