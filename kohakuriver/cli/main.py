@@ -28,7 +28,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "run the host, a runner, or both"),
     "init": ("init", "write a configuration file or systemd units"),
     "config": ("config", "show, check and explain the settings"),
-    "plugins": ("plugins", "what is installed on the host"),
+    "plugins": ("plugins", "what is installed on the host and on the nodes"),
     "completion": ("completion", "completions for bash, zsh or fish"),
     "version": ("version", "the version of this program, and of the host"),
 }

@@ -45,24 +45,12 @@ async def open_host(
     threads = Threads()
     commits = Commits(group, store.writer)
     ledger = Ledger(
-        reader=store.reader,
-        commits=commits,
-        board=board,
-        changes=changes,
-        ends=ends,
-        clock=clock,
-        ids=ids,
+        reader=store.reader, commits=commits, board=board, changes=changes, ends=ends, clock=clock, ids=ids,
         limits=owners,
-    )
+    )  # fmt: skip
     dispatch = Dispatch(board=board, roster=roster, clock=clock, owner=owners.name)
-    scheduler = Scheduler(
-        board=board,
-        roster=roster,
-        ledger=ledger,
-        clock=clock,
-        limits=owners,
-        strategy=STRATEGIES[settings.placement],
-    )
+    strategy = STRATEGIES[settings.placement]
+    scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock, limits=owners, strategy=strategy)
     dependencies = await _dependencies(store, board, ledger, scheduler)
     waits = Waits()
     ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow]
@@ -88,30 +76,11 @@ async def open_host(
         held=archive.held,
     )
     return Host(
-        settings=settings,
-        store=store,
-        clock=clock,
-        ids=ids,
-        group=group,
-        threads=threads,
-        plugins=plugins,
-        commits=commits,
-        board=board,
-        roster=roster,
-        owners=owners,
-        changes=changes,
-        ends=ends,
-        ledger=ledger,
-        scheduler=scheduler,
-        dependencies=dependencies,
-        dispatch=dispatch,
-        reports=reports,
-        streams=streams,
-        blobs=blobs,
-        archive=archive,
-        links=links,
-        waits=waits,
-    )
+        settings=settings, store=store, clock=clock, ids=ids, group=group, threads=threads, plugins=plugins,
+        commits=commits, board=board, roster=roster, owners=owners, changes=changes, ends=ends, ledger=ledger,
+        scheduler=scheduler, dependencies=dependencies, dispatch=dispatch, reports=reports, streams=streams,
+        blobs=blobs, archive=archive, links=links, waits=waits,
+    )  # fmt: skip
 
 
 def run_host(host: Host) -> None:

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.runner import Runner
 from kohakuriver.runner.settings import OutputLimits, RunnerSettings
-from kohakuriver.testing import nvml
 from kohakuriver.testing.fakes import FakeBackend, World
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import (
@@ -371,14 +370,6 @@ async def lab(tmp_path, peer):
     node = Lab(tmp_path, peer)
     yield node
     await node.stop()
-
-
-@pytest.fixture(scope="session")
-def nvml_folder(tmp_path_factory):
-    """A folder with the stand-in for NVIDIA's library in it."""
-    if reason := nvml.why_not():
-        pytest.skip(reason)
-    return nvml.build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

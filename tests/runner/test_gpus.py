@@ -11,11 +11,19 @@ from kohakuriver.runner.probes.gpu import Gpus
 from kohakuriver.runner.probes.nvml import LIBRARY, Session
 from kohakuriver.runner.probes.pci import normal
 from kohakuriver.runner.probes.reading import Missing
-from kohakuriver.testing.nvml import Cards
+from kohakuriver.testing.nvml import Cards, build, why_not
 from kohakuriver.wire.link import Heartbeat, Refresh, WireReserved
 
 GIB = 2**30
 PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module")
+def nvml_folder(tmp_path_factory):
+    """A folder with the stand-in for NVIDIA's library in it."""
+    if reason := why_not():
+        pytest.skip(reason)
+    return build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture
