@@ -34,12 +34,15 @@ def why_not() -> str | None:
 class Dockerd:
     """One daemon. May be started and ended as often as a test wants; containers and images stay on its disk."""
 
-    def __init__(self, directory: Path, *, live_restore: bool = False) -> None:
-        """`directory` is its own; short, for its socket lies there."""
+    def __init__(self, directory: Path, *, live_restore: bool = False, programs: Path | None = None) -> None:
+        """`directory` is its own; short, for its socket lies there. `programs`: a folder where it looks for
+        programs first, such as a runtime hook.
+        """
         self.directory = directory
         self.socket = directory / "docker.sock"
         assert len(str(self.socket)) < LONGEST_SOCKET
         self.live_restore = live_restore
+        self.programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         self._containerd: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +95,13 @@ class Dockerd:
 
     def load_image(self, name: str = IMAGE) -> None:
         """An image of busybox alone, made here: no registry is asked."""
-        self.docker("import", "-", name, input=_tree())
+        self.docker("import", "-", name, input=image_tree())
+
+    @property
+    def inside(self) -> list[str]:
+        """What stands before a command that is to run in the daemon's network."""
+        assert self._process is not None
+        return ["nsenter", f"--net=/proc/{self._process.pid}/ns/net"]
 
     def docker(self, *words: str, input: bytes = b"", limit: float = 60.0) -> str:
         """Docker's own client. Raises CalledProcessError."""
@@ -136,8 +145,18 @@ class Dockerd:
         return self._spawn(["containerd", "--config", str(place / "config.toml")])
 
     def _spawn(self, words: list[str]) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        if self.programs is not None:
+            environment["PATH"] = f"{self.programs}:{environment['PATH']}"
         with (self.directory / "log").open("ab") as log:
-            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + READY
@@ -154,7 +173,8 @@ class Dockerd:
         raise RuntimeError(f"no Docker daemon: {(self.directory / 'log').read_text()[-2000:]}")
 
 
-def _tree() -> bytes:
+def image_tree(word: str = "") -> bytes:
+    """A tar of busybox with all its names, and a file with this word in it."""
     found = io.BytesIO()
     names = subprocess.run([BUSYBOX, "--list"], capture_output=True, timeout=10, check=True).stdout.decode().split()
     with tarfile.open(fileobj=found, mode="w") as tar:
@@ -163,6 +183,9 @@ def _tree() -> bytes:
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
+        note = tarfile.TarInfo("etc/word")
+        note.size = len(word.encode())
+        tar.addfile(note, io.BytesIO(word.encode()))
         for name in names:
             if name != "busybox":
                 entry = tarfile.TarInfo(f"bin/{name}")

@@ -48,6 +48,9 @@ class Bodies:
         #: made by this process and never asked to start
         self._fresh: set[str] = set()
         self._has_network = False
+        #: containers that have ended, as they were then: none is started again
+        self._ended: dict[str, Container] = {}
+        self._looks: dict[str, asyncio.Lock] = {}
         #: attachments that no reader has taken yet, by container
         self.attached: dict[str, Attached] = {}
         #: instances whose creation was asked for and not answered: a container may come to be that nobody knows
@@ -64,6 +67,14 @@ class Bodies:
 
     async def inspect(self, container: str) -> Container:
         return await self._engine.ask(Container, f"/containers/{container}/json")
+
+    async def look(self, container: str) -> Container:
+        """As `inspect`, of an id; asked once about an end, whoever wants to know of it."""
+        async with self._looks.setdefault(container, asyncio.Lock()):
+            found = self._ended.get(container) or await self.inspect(container)
+            if found.state.over:
+                self._ended[container] = found
+        return found
 
     async def create(self, job: Job, mounts: Sequence[Mount], how: Way | None) -> str:
         """The id of the container, new or found under its name. Raises PluginError for a stranger's."""
@@ -155,11 +166,13 @@ class Bodies:
                 await asyncio.sleep(SETTLED)
         if not began:
             await self._ctx.in_thread(orphans.end, container)
+        self._ended.pop(container, None)
+        self._looks.pop(container, None)
 
     async def _was_begun(self, container: str) -> bool:
         """Whether the daemon knows of a start; what it does not know of, it does not end."""
         try:
-            return (await self.inspect(container)).state.ever_started
+            return (await self.look(container)).state.ever_started
         except EngineError as error:
             if error.status != MISSING:
                 raise

@@ -33,6 +33,10 @@ class State(msgspec.Struct, frozen=True):
     def ever_started(self) -> bool:
         return self.running or self.paused or self.started > NEVER
 
+    @property
+    def over(self) -> bool:
+        return self.ever_started and not self.running
+
 
 class Config(msgspec.Struct, frozen=True):
     """Of `ContainerInspect`."""

@@ -136,6 +136,8 @@ class Engine:
                 if response.status >= 400:
                     raise await _refusal(response)
                 yield response
+        except TimeoutError:  # the reader's own limit, and an OSError too: the daemon may be there
+            raise
         except Broken as error:
             raise self._lost(error) from None
 

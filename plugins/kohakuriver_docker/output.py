@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from kohakuriver.errors import PluginError
@@ -35,10 +35,20 @@ LOGS = {"stdout": "1", "stderr": "1"}
 class Reader:
     """Reads one container's output from given offsets on."""
 
-    def __init__(self, engine: Engine, ctx: Context, container: str, begins: Path, at: Offsets) -> None:
-        """`begins`: a file that remembers the log's first message."""
+    def __init__(
+        self,
+        engine: Engine,
+        ctx: Context,
+        look: Callable[[str], Awaitable[Container]],
+        container: str,
+        *,
+        begins: Path,
+        at: Offsets,
+    ) -> None:
+        """`look` describes a container; `begins` is a file that remembers the log's first message."""
         self._engine = engine
         self._ctx = ctx
+        self._look = look
         self._container = container
         self._begins = begins
         self._has: dict[Name, int] = {"stdout": at.stdout, "stderr": at.stderr}
@@ -155,10 +165,9 @@ class Reader:
             await self._ctx.in_thread(_save, self._begins, stamp)
 
     async def _is_over(self) -> bool:
-        state = (await self._engine.ask(Container, f"/containers/{self._container}/json")).state
-        over = state.ever_started and not state.running
-        self._unseen = over and self._engine.was_away(state.finished)
-        return over
+        state = (await self._look(self._container)).state
+        self._unseen = state.over and self._engine.was_away(state.finished)
+        return state.over
 
     async def _until_over(self, limit: float) -> None:
         with contextlib.suppress(TimeoutError):
