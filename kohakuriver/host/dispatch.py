@@ -20,6 +20,10 @@ AGAIN = 5.0
 #: messages waiting for a node that reads slowly, beyond which nothing is sent again
 MOST_BACKLOG = 1000
 TICK = 1.0
+#: phases of an inventory that mean more than a task's status here
+OVER = frozenset({"exited", "closed"})
+RUNS = frozenset({"running", "paused"})
+BEYOND = {status: OVER | RUNS if status in {Status.ASSIGNED, Status.STARTING} else OVER for status in HOLDING}
 
 
 @dataclass(kw_only=True)
@@ -32,11 +36,14 @@ class Dispatch:
     #: the name of a user by id
     owner: Callable[[int], str]
     _sent: dict[str, float] = field(default_factory=dict)
+    #: attempts of which a node has heard later wishes than are known here, and by how much
+    _ahead: dict[str, int] = field(default_factory=dict)
 
     def follow(self, before: Task, after: Task) -> None:
         """Called after every committed change of a task."""
         if after.status not in HOLDING:
             self._sent.pop(before.attempt, None)
+            self._ahead.pop(before.attempt, None)
             return
         if after.wish != before.wish and before.status in HOLDING:
             self.wish(after)
@@ -65,7 +72,9 @@ class Dispatch:
 
     def wanted_set(self, member: Member, held: Iterable[link.Held]) -> list[link.WantedSet]:
         """The complete set of wishes for a new session, in pages: all that the node holds or should have accepted."""
+        held = list(held)
         at_node = {entry.attempt for entry in held}
+        self._compare(member, held)
         wishes = [
             self._wish_of(task)
             for task in self.board.on_node(member.id)
@@ -75,10 +84,13 @@ class Dispatch:
         return [link.WantedSet(wishes=page, complete=number == len(pages) - 1) for number, page in enumerate(pages)]
 
     def assign_missing(self, member: Member, held: Iterable[link.Held]) -> None:
-        """Sends every assignment that the node has not got, for a session that just became live."""
-        at_node = {entry.attempt for entry in held}
+        """Sends every assignment that the node has not got, for a session that just became live; and again those with
+        which it stands further than is known here, as after the store was restored: it answers where it stands.
+        """
+        at_node = {entry.attempt: entry.phase for entry in held}
         for task in self.board.on_node(member.id):
-            if task.status is Status.ASSIGNED and task.attempt not in at_node:
+            phase = at_node.get(task.attempt)
+            if task.status is Status.ASSIGNED if phase is None else phase in BEYOND[task.status]:
                 self.assign(task)
 
     async def run(self) -> None:
@@ -104,7 +116,18 @@ class Dispatch:
     def _wish_of(self, task: Task) -> link.Wish:
         # what is wanted again is ended first; the next attempt is an assignment of its own
         wanted = Wanted.KILLED if task.wanted is Wanted.AGAIN else task.wanted
-        return link.Wish(attempt=task.attempt, wanted=wanted.value, revision=task.wish, grace=task.spec.grace)
+        revision = task.wish + self._ahead.get(task.attempt, 0)
+        return link.Wish(attempt=task.attempt, wanted=wanted.value, revision=revision, grace=task.spec.grace)
+
+    def _compare(self, member: Member, held: Iterable[link.Held]) -> None:
+        """A store that was restored knows fewer wishes than its nodes have heard: what is wanted here counts from there
+        on, or a node would take every new wish for an old one.
+        """
+        tasks = {task.attempt: task for task in self.board.on_node(member.id)}
+        for entry in held:
+            task = tasks.get(entry.attempt)
+            if task is not None and entry.wish > task.wish:
+                self._ahead[entry.attempt] = entry.wish - task.wish + (entry.wanted != task.wanted.value)
 
 
 def differs(task: Task) -> bool:

@@ -22,6 +22,7 @@ from kohakuriver.wire.link import Report
 
 REPORTS = "reports"
 NO_RECORD = "the node has no record of this attempt"
+NO_WISH = "it was ended before it started, by a wish that is not known here any more"
 SIGNALLED = {status.value: status for status in (Status.KILLED, Status.STOPPED, Status.TIMED_OUT)}
 #: exit codes beyond this are nonsense from a broken runner
 MOST_EXIT = 2**32
@@ -153,7 +154,7 @@ class Reports:
         after = None if fold is None or event is None else try_apply(fold.after, event, now)
         if fold is None or event is None or after is None:
             batch.kept.append(records.report_kept(member.id, epoch, report, now))
-            if report.what == "recovered":
+            if report.what == "recovered" and fold is None:
                 batch.events.append(self._recovered(member, report, now))
             return
         changed = after.status is not fold.after.status
@@ -218,6 +219,8 @@ def event_of(report: Report, task: Task) -> events.Event | None:
             return events.Started()
         case "start_failed":
             return events.StartFailed(reason=reason)
+        case "never_started" if task.status is Status.STARTING:
+            return events.StartFailed(reason=reason or NO_WISH)
         case "never_started":
             return events.NeverStarted()
         case "paused":

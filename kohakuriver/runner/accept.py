@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: longer than an assignment can take (settings.check_limit); what may still wait then is a removal or a full disk
 SETTLE_SECONDS = 15.0
+#: ends before which nothing was reported
+ALONE = frozenset({"refused_for_now", "refused_for_good", "unknown"})
 #: how an attempt without a handle may have ended although its body was made
 AFTER_CREATE = frozenset({"start_failed", "never_started"})
 
@@ -120,6 +122,8 @@ class Attempts:
             wanted = entry.wanted
         await self.desk.keep(wish.attempt, wanted=wanted, revision=wish.revision, grace=wish.grace)
         self.wake(wish.attempt)
+        if entry.done:  # whoever wishes something of it does not know that it is over
+            await self._repeat(wish.attempt)
 
     async def let_go(self, attempt: str) -> None:
         """Removes body, output and row of an attempt that has ended. May be called again after a crash."""
@@ -200,10 +204,7 @@ class Attempts:
         journal = self.desk.journal
         if journal.outbox.waits(attempt):
             return
-        report: Report | None = self.desk.report(attempt, "accepted")
-        if journal.attempts[attempt].done:
-            report = await journal.final(attempt)
-        if report is not None:
+        for report in story(self.desk, journal.attempts[attempt], await journal.final(attempt)):
             await journal.report(report)
 
     async def _unknown(self, wish: Wish) -> None:
@@ -241,3 +242,14 @@ class Attempts:
     def _done(self, attempt: str, task: asyncio.Task[None]) -> None:
         if self._turns.get(attempt) is task:
             del self._turns[attempt]
+
+
+def story(desk: Desk, entry: Entry, final: Report | None) -> list[Report]:
+    """All that was reported of an attempt, as far as a host that knows nothing of it needs it."""
+    words = [] if final is not None and final.what in ALONE else ["accepted"]
+    if entry.run is not None:
+        words.append("started")
+    if entry.phase == "paused":
+        words.append("paused")
+    reports = [desk.report(entry.attempt, word) for word in words]
+    return reports if final is None else [*reports, final]

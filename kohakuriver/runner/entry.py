@@ -63,6 +63,11 @@ class Entry:
         until = now if self.paused_at is None else self.paused_at
         return max(0.0, until - self.started - self.paused)
 
+    def facts(self) -> dict[str, str]:
+        """What it is and whose, for a host that has lost its record."""
+        found = {"instance": self.instance, "backend": self.backend, "phase": self.phase, "owner": self.assign.owner}
+        return {name: text for name, text in found.items() if text}
+
     def held(self) -> Held:
         """The line of the inventory."""
         return Held(attempt=self.attempt, phase=self.phase, wish=self.revision, wanted=self.wanted)

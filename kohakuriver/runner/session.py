@@ -35,6 +35,7 @@ from kohakuriver.wire.link import (
     Progress,
     Refused,
     Renew,
+    Report,
     Unsupported,
     WantedSet,
     Welcome,
@@ -209,6 +210,8 @@ class Session:
                     f"the host's incarnation {welcome.incarnation} is older than {journal.incarnation}, seen before"
                 )
             )
+        if welcome.incarnation > journal.incarnation > 0:
+            await self._tell_restored()
         if (welcome.cluster, welcome.incarnation) != (journal.cluster, journal.incarnation):
             await journal.remember(cluster=welcome.cluster, incarnation=welcome.incarnation)
         if welcome.acknowledged > journal.last_seq:
@@ -218,6 +221,16 @@ class Session:
         journal.outbox.rewind()
         journal.outbox.wake = self._wake.set
         self._tell_inventory()
+
+    async def _tell_restored(self) -> None:
+        """The host may not know of what was assigned after the copy that it was restored from: it is told what stands
+        here, and whose it is. Said again when this process dies in between.
+        """
+        async with asyncio.TaskGroup() as group:
+            for entry in self._journal.open_entries():
+                now = self._clock.wall()
+                report = Report(seq=0, attempt=entry.attempt, what="recovered", at=now, found=entry.facts())
+                group.create_task(self._journal.report(report))
 
     def _tell_inventory(self) -> None:
         attempts = self._journal.attempts

@@ -317,3 +317,51 @@ async def test_the_link_is_there_again_soon_after_it_was_lost(lab, peer):
             lab.hands.advance(0.05)
             await asyncio.sleep(0.005)
     assert lab.hands.now - 1000 < 2
+
+
+async def test_a_restored_host_is_told_what_stands_here(lab, peer):
+    await lab.start()
+    await peer.assign("7.1", "sleep", owner="ann")
+    await peer.report("7.1", "started")
+    await peer.assign("8.1", "sleep")
+    await peer.report("8.1", "started")
+    await peer.wish("8.1", "paused", 1)
+    await peer.report("8.1", "paused")
+    await lab.acknowledged()
+    assert "recovered" not in peer.words("7.1")
+    peer.incarnation = 2
+    await lab.relink()
+    assert (await peer.report("7.1", "recovered")).found == {
+        "instance": "7.1",
+        "backend": "fake",
+        "phase": "running",
+        "owner": "ann",
+    }
+    # asked about one of them, it says all of it again
+    await lab.acknowledged()
+    await peer.send(peer.assigned["8.1"])
+    await peer.report("8.1", "paused", count=2)
+    assert peer.words("8.1") == ["accepted", "started", "paused", "recovered", "accepted", "started", "paused"]
+    assert lab.world.started == {"7.1": 1, "8.1": 1}
+
+
+async def test_a_wish_for_what_is_over_is_answered_with_its_end(lab, peer):
+    peer.forget_ended = False
+    await lab.start()
+    await peer.assign("7.1", "say", "", "", "4")
+    await peer.report("7.1", "exited")
+    await lab.acknowledged()
+    await peer.wish("7.1", "killed", 1)
+    assert (await peer.report("7.1", "exited", count=2)).exit.code == 4
+    assert peer.words("7.1") == ["accepted", "started", "exited"] * 2
+
+
+async def test_a_host_that_is_not_restored_is_told_nothing_twice(lab, peer):
+    await lab.start()
+    await peer.assign("7.1", "sleep")
+    await peer.report("7.1", "started")
+    await lab.acknowledged()
+    await lab.relink()
+    await peer.assign("8.1", "say", "", "", "0")
+    await peer.report("8.1", "exited")
+    assert peer.words("7.1") == ["accepted", "started"]
