@@ -15,7 +15,7 @@ import msgspec
 
 from kohakuriver.errors import Invalid, PluginError
 from kohakuriver.hooks.backend import Backend, Progress
-from kohakuriver.hooks.capabilities import CanPause
+from kohakuriver.hooks.capabilities import CanClaim, CanPause
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Mount, Offsets, Probe, Seen, Stats
 from kohakuriver_docker import container, devices, info, mounts, probe, refusals, usage
@@ -40,7 +40,7 @@ DEATH = 60.0
 MOUNT_LIMIT = 5.0
 
 
-class DockerBackend(Backend, CanPause):
+class DockerBackend(Backend, CanPause, CanClaim):
     """Runs command tasks in containers."""
 
     name: ClassVar[str] = "docker"
@@ -188,6 +188,10 @@ class DockerBackend(Backend, CanPause):
             self._used.update(measured)
             found.update(measured)
         return found
+
+    async def claim(self, handles: Sequence[Handle], pids: Sequence[int]) -> Mapping[int, str]:
+        containers = {handle.data["instance"]: handle.data["container"] for handle in handles}
+        return await self._ctx.in_thread(usage.owners, containers, pids)  # type: ignore[no-any-return]
 
     async def _facts(self) -> info.Info:
         if self._info is None:

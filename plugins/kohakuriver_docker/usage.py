@@ -1,12 +1,13 @@
-"""What containers use, read from their control groups. Blocks; called in a thread."""
+"""What containers use and whose a process is, read from control groups. Blocks; called in a thread."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kohakuriver.hooks.values import Stats
 
 TREE = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
 MICRO, NANO = 1e-6, 1e-9
 
 
@@ -20,6 +21,22 @@ def measure(containers: Mapping[str, tuple[str, int]]) -> Mapping[str, Stats]:
         groups = _groups(pid, container)
         if groups:
             found[instance] = _stats(groups)
+    return found
+
+
+def owners(containers: Mapping[str, str], pids: Iterable[int], proc: Path = PROC) -> Mapping[int, str]:
+    """The instance of each process that is in one of these containers, given as instance and id: every control group
+    below a container's own has its id in its path.
+    """
+    found = {}
+    for pid in pids:
+        try:
+            paths = (proc / str(pid) / "cgroup").read_text()
+        except OSError:
+            continue
+        for instance, container in containers.items():
+            if container in paths:
+                found[pid] = instance
     return found
 
 
