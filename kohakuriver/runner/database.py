@@ -32,6 +32,7 @@ PRAGMAS = (
     "PRAGMA busy_timeout=5000",
     "PRAGMA journal_size_limit=67108864",
     "PRAGMA trusted_schema=OFF",
+    "PRAGMA secure_delete=ON",
 )
 
 
@@ -45,6 +46,8 @@ class _Work:
     read: bool
     #: whether the answer waits for the disk
     sync: bool
+    #: whether what it replaces shall not stay in the write-ahead log either
+    wipe: bool
     answer: asyncio.Future[Rows]
     applied: Callable[[], None]
     loop: asyncio.AbstractEventLoop
@@ -57,6 +60,7 @@ class Database:
         self.path = path
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._wiping = False
 
     async def open(self, schema: Sequence[str], version: int) -> None:
         """Connects and makes the tables. Raises StoreError for a file of a newer program or a broken one."""
@@ -69,19 +73,25 @@ class Database:
         await ready
 
     async def write(
-        self, statements: Sequence[Statement], applied: Callable[[], None] = _nothing, *, sync: bool = True
+        self,
+        statements: Sequence[Statement],
+        applied: Callable[[], None] = _nothing,
+        *,
+        sync: bool = True,
+        wipe: bool = False,
     ) -> None:
         """Commits all or nothing of these. With `sync` they are on the disk on return; without, a power cut may take
         them back, and only together with everything that was committed later.
 
+        With `wipe` nothing of what was there before is left in the files, as soon as nothing else waits.
         `applied` is called on the loop after the commit, in the order of the commits, also when the caller is gone.
         Raises StorageFull when the file cannot be written.
         """
-        await self._ask(statements, read=False, sync=sync, applied=applied)
+        await self._ask(statements, read=False, sync=sync, wipe=wipe, applied=applied)
 
     async def read(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """The rows of one query, after all writes that were asked for before it."""
-        return await self._ask([(sql, values)], read=True, sync=False, applied=_nothing)
+        return await self._ask([(sql, values)], read=True, sync=False, wipe=False, applied=_nothing)
 
     async def close(self) -> None:
         """Finishes what waits, then closes. May be called twice."""
@@ -91,13 +101,15 @@ class Database:
             await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
     def _ask(
-        self, statements: Sequence[Statement], *, read: bool, sync: bool, applied: Callable[[], None]
+        self, statements: Sequence[Statement], *, read: bool, sync: bool, wipe: bool, applied: Callable[[], None]
     ) -> asyncio.Future[Rows]:
         if self._thread is None:
             raise StoreError(f"{self.path.name}: the journal is closed")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rows] = loop.create_future()
-        self._queue.put(_Work(statements=statements, read=read, sync=sync, answer=answer, applied=applied, loop=loop))
+        self._queue.put(
+            _Work(statements=statements, read=read, sync=sync, wipe=wipe, answer=answer, applied=applied, loop=loop)
+        )
         return answer
 
     def _main(
@@ -140,6 +152,9 @@ class Database:
                 break
         if batch:
             _answer(batch, _commit(connection, batch))
+            self._wiping = self._wiping or any(work.wipe for work in batch)
+        if self._wiping and (self._queue.empty() or not going):
+            self._wiping = not _emptied(connection)
         return going
 
 
@@ -179,6 +194,16 @@ def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> list[Rows
         _undo(connection)
         return [StoreError(f"the journal failed: {error!r}") for _ in batch]
     return results
+
+
+def _emptied(connection: sqlite3.Connection) -> bool:
+    """Brings the log into the file, where what was replaced is overwritten with zeros, and cuts it to nothing."""
+    try:
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:  # the next commit tries again
+        log.warning("the journal's log cannot be emptied", extra={"error": str(error)})
+        return False
+    return not busy
 
 
 def _undo(connection: sqlite3.Connection) -> None:

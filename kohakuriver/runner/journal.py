@@ -104,7 +104,8 @@ class Journal:
         def applied() -> None:
             self.attempts[attempt] = replace(self.attempts[attempt], **changes)
 
-        await self._write(statements, report, applied, sync=sync)
+        secret = "assign" in changes and bool(self.attempts[attempt].assign.secrets)
+        await self._write(statements, report, applied, sync=sync, wipe=secret)
         return self.attempts[attempt]
 
     async def report(self, report: Report) -> None:
@@ -185,10 +186,16 @@ class Journal:
         self.epoch = epoch
 
     async def _write(
-        self, statements: list[Statement], report: Report | None, applied: Callable[[], None], *, sync: bool = True
+        self,
+        statements: list[Statement],
+        report: Report | None,
+        applied: Callable[[], None],
+        *,
+        sync: bool = True,
+        wipe: bool = False,
     ) -> None:
         if report is None:
-            await self._database.write(statements, applied, sync=sync)
+            await self._database.write(statements, applied, sync=sync, wipe=wipe)
             return
         self._seq += 1
         report = msgspec.structs.replace(report, seq=self._seq)
@@ -199,7 +206,7 @@ class Journal:
             self.outbox.append(seq, attempt, payload)
 
         rows = [("INSERT INTO outbox(seq, attempt, payload) VALUES(?, ?, ?)", (seq, attempt, payload))]
-        await self._database.write([*statements, *rows, (_META, ("seq", seq))], both, sync=sync)
+        await self._database.write([*statements, *rows, (_META, ("seq", seq))], both, sync=sync, wipe=wipe)
 
     async def _load(self, epoch: int) -> None:
         new = [("INSERT OR IGNORE INTO meta(name, value) VALUES('epoch', ?)", (epoch,))]

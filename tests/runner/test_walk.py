@@ -306,6 +306,10 @@ async def test_secrets_leave_the_journal_when_it_ends(lab, peer):
     assert (await peer.report("7.1", "exited")).stdout.data == b"hunter2"
     rows = await lab.runner.journal._database.read("SELECT assign FROM attempts")
     assert b"hunter2" not in rows[0][0]
+    files = [lab.path / "node" / name for name in ("runner.db", "runner.db-wal")]
+    async with asyncio.timeout(60):
+        while any(b"hunter2" in path.read_bytes() for path in files):
+            await asyncio.sleep(0.005)
 
 
 async def test_forget_of_what_runs_changes_nothing(lab, peer):
