@@ -9,5 +9,12 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def hakurun() -> None:
+    """The predecessor's name for `kohakuriver local`."""
+    from kohakuriver.cli.main import run  # noqa: PLC0415  as above
+
+    sys.exit(run(["local", *sys.argv[1:]]))
+
+
 if __name__ == "__main__":
     main()

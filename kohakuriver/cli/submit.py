@@ -19,7 +19,7 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
     """Submit all or nothing; print the ids, or wait and answer with the task's code."""
     waits = args.wait or args.logs
     body = build_request(args)
-    if args.logs and (args.copies > 1 or len(args.target) > 1 or args.array is not None):
+    if args.logs and (args.copies > 1 or len(args.target) > 1 or args.array is not None or args.span):
         raise UsageError(
             "the output of several tasks would mix; submit them, then: kohakuriver task logs", field="--logs"
         )
@@ -37,7 +37,7 @@ def submit_tasks(args: argparse.Namespace, out: Output) -> int:
         out.say("interrupted before the host answered; look whether it was taken: kohakuriver task list --mine")
         return INTERRUPTED
     if not waits:
-        _print_ids(answer, out, many=args.array is not None)
+        _print_ids(answer, out, many=args.array is not None or args.span)
         return OK
     from kohakuriver.cli.waiting import wait_after_submit
 
@@ -65,6 +65,8 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "constraints": _constraints(args.constraint),
         "copies": _number(args.copies, "--copies", 1, 5000) if args.copies != 1 else None,
         "array": _array(args),
+        "span": _span(args, command),
+        "at_once": None if args.at_once is None else _number(args.at_once, "--at-once", 1, 5000),
         **_retries(args),
         "requeue": args.requeue,
         "after": args.after,
@@ -124,6 +126,15 @@ def _array(args: argparse.Namespace) -> str | None:
 
     parse_array(args.array, field="--array")
     return str(args.array)
+
+
+def _span(args: argparse.Namespace, command: Sequence[str]) -> bool:
+    """Whether the host is to expand the command, once that is known to mean something."""
+    if args.span:
+        from kohakuriver.domain.spans import combinations
+
+        combinations(command, most=5000, field="command")
+    return bool(args.span)
 
 
 def _retries(args: argparse.Namespace) -> dict[str, Any]:

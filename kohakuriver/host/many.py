@@ -1,11 +1,13 @@
 """What a submission says of many tasks, checked and turned into values: arrays, and what they start after."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kohakuriver.domain.access import Action, Actor
 from kohakuriver.domain.arrays import ArrayWish, parse_array
 from kohakuriver.domain.dependencies import After, Key, never
 from kohakuriver.domain.retries import CAUSES, FAILED, LOST_NODE, Retry
+from kohakuriver.domain.spans import combinations
 from kohakuriver.errors import Conflict, Invalid, NotFound
 from kohakuriver.host.dependencies import Watched
 from kohakuriver.host.host import Host
@@ -16,14 +18,33 @@ from kohakuriver.wire import api
 BATCH = "batch:"
 
 
-def array_of(request: api.SubmitTask) -> ArrayWish | None:
-    """The indices, if there are any: then one task each, in one place at most."""
-    if request.array is None:
+def array_of(request: api.SubmitTask, commands: Sequence[tuple[str, ...]] | None = None) -> ArrayWish | None:
+    """The indices, if there are any: then one task each, in one place at most. `commands`: what the spans mean."""
+    if request.array is None and commands is None:
+        if request.at_once is not None:
+            raise Invalid(
+                "this is for many tasks", field="at_once", value=request.at_once, limit="with an array or spans"
+            )
         return None
+    if request.array is not None and commands is not None:
+        raise Invalid("an array and spans both say which tasks there are", field="span", limit="one of them")
     for field, count in (("copies", request.copies), ("targets", len(request.targets))):
         if count > 1:
             raise Invalid("an array has one task for each index", field=field, value=count, limit="1 with an array")
-    return parse_array(request.array)
+    if commands is not None:
+        return ArrayWish(indices=tuple(range(len(commands))), most=request.at_once)
+    wish = parse_array(request.array or "")
+    return wish if wish.most is not None else replace(wish, most=request.at_once)
+
+
+def commands_of(request: api.SubmitTask) -> list[tuple[str, ...]] | None:
+    """Every command that the spans mean; None when they are texts like others."""
+    if not request.span:
+        return None
+    found = list(combinations(request.command, most=api.MOST_COPIES))
+    if not found:
+        raise Invalid("an empty span means no task at all", field="command", limit="at least one value")
+    return found
 
 
 async def after_of(host: Host, actor: Actor, request: api.SubmitTask) -> tuple[After, ...]:

@@ -30,7 +30,7 @@ from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.host import Host
-from kohakuriver.host.many import after_of, array_of, lease_of, retry_of, states_of
+from kohakuriver.host.many import after_of, array_of, commands_of, lease_of, retry_of, states_of
 from kohakuriver.host.means import NO_CONTAINER, backend_of, check_options
 from kohakuriver.host.once import check_key
 from kohakuriver.store.columns import micros
@@ -140,7 +140,8 @@ def specs_of(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> l
     for target in targets:
         if snapshot.named(target.node) is None:
             raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
-    array = array_of(request)
+    commands = commands_of(request)
+    array = array_of(request, commands)
     count = request.copies * max(1, len(targets)) if array is None else len(array.indices)
     if count > api.MOST_COPIES:
         raise Invalid("too many tasks at once", field="copies", value=count, limit=api.MOST_COPIES)
@@ -153,7 +154,10 @@ def specs_of(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> l
             limit=MOST_STORED,
         )
     _check_fits(snapshot, spec, targets)
-    return expand(spec, targets, request.copies, () if array is None else elements(array))
+    specs = expand(spec, targets, request.copies, () if array is None else elements(array))
+    if commands is None:
+        return specs
+    return [replace(one, argv=command) for one, command in zip(specs, commands, strict=True)]
 
 
 def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:

@@ -85,6 +85,10 @@ class SubmitTask(Request, kw_only=True):
     copies: Annotated[int, Meta(ge=1, le=MOST_COPIES)] = 1
     #: one task for each index, as `0-15`, `1,3,8-12:2`; `%4`: at most four of them under way at once
     array: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    #: words such as `span:{0..3}` and `span:[a, b]` stand for several values: one task for each combination
+    span: bool = False
+    #: how many of an array, or of the combinations, may be under way at once
+    at_once: Annotated[int, Meta(ge=1, le=MOST_COPIES)] | None = None
     #: tasks that must have ended well before: ids, ends of ids, names, or `batch:` and one of these
     after: Annotated[list[Reference], Meta(max_length=MOST_AFTER)] = []
     #: tasks that must have ended before, however

@@ -47,6 +47,8 @@ def submitted(peer: Peer, *ids: str) -> None:
         (["--constraint", "room=b12", "--constraint", "fast", "--constraint", "a!=1", "a"],
          {"command": ["a"], "cores": 1, "constraints": ["a!=1", "fast", "room=b12"]}),
         (["--requeue", "a"], {"command": ["a"], "cores": 1, "requeue": True}),
+        (["--span", "--at-once", "2", "a", "span:{0..3}"],
+         {"command": ["a", "span:{0..3}"], "cores": 1, "span": True, "at_once": 2}),
         (["-g", "2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2}}),
         (["-g", "0", "a"], {"command": ["a"], "cores": 1}),
         (["-g", "a6000:2", "a"], {"command": ["a"], "cores": 1, "devices": {"count": 2, "model": "a6000"}}),
@@ -59,7 +61,7 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
     monkeypatch.setenv("FROM_HERE", "ö")
     submitted(peer, ID)
     ran = call("task", "submit", *words)
-    said = f"submitted 1 tasks as batch {ID}\n" if "array" in body else f"submitted task {ID}\n"
+    said = f"submitted 1 tasks as batch {ID}\n" if {"array", "span"} & body.keys() else f"submitted task {ID}\n"
     assert (ran.code, ran.out, ran.err) == (0, said, "")
     assert peer.asked[0].body == body
     assert peer.asked[0].headers["Idempotency-Key"]
@@ -79,6 +81,7 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
         (["--array", "0-3", "-t", "a", "-t", "b", "a"], "--target"), (["--array", "0-3", "--logs", "a"], "--logs"),
         (["--retries", "1001", "a"], "--retries"), (["--retry-on", "oom", "a"], "--retry-on"),
         (["--retries", "1", "--retry-on", "rain", "a"], "lost-node"), (["--retry-delay", "3s", "a"], "--retry-delay"),
+        (["--span", "a", "span:{3..1}"], "backwards"), (["--at-once", "0", "a"], "--at-once"),
         (["--script", "/nowhere", "a"], "/nowhere"), (["--logs", "--copies", "2", "a"], "--logs"), (["--wait", "-m", "8", "a"], "8G"),
     ],
 )  # fmt: skip

@@ -181,3 +181,45 @@ async def test_a_task_found_again_counts_in_its_array(host, ann, boss, node):
     assert host.board.arrays() == {}
     await node.tell("paused", task.attempt)
     assert host.board.arrays() == {task.batch: 1}
+
+
+async def test_spans_are_one_task_for_each_combination(host, ann, node):
+    ids = await submit(
+        host, ann, command=["train", "span:{1..2}", "--model", "span:[s, l]"], span=True, at_once=1, name="sweep"
+    )
+    found = [host.board.get(task) for task in ids]
+    assert [task.spec.argv for task in found] == [
+        ("train", number, "--model", model) for number in ("1", "2") for model in ("s", "l")
+    ]
+    assert [task.name for task in found] == [f"sweep[{number}]" for number in range(4)]
+    assert {task.batch for task in found} == {ids[0]}
+    assert await host.scheduler.tick() == 1
+    assert await host.scheduler.tick() == 0
+
+
+async def test_without_being_asked_for_a_span_is_a_word(host, ann, node):
+    (task,) = await submit(host, ann, command=["echo", "span:{1..2}"])
+    assert host.board.get(task).spec.argv == ("echo", "span:{1..2}")
+
+
+async def test_an_array_may_say_how_many_at_once_in_either_way(host, ann, node):
+    for fields in ({"array": "0-3", "at_once": 2}, {"array": "0-3%2"}, {"array": "0-3%2", "at_once": 4}):
+        ids = await submit(host, ann, cores=0, **fields)
+        assert host.board.get(ids[0]).spec.array.most == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"command": ["a", "span:[]"], "span": True}, "command"),
+        ({"command": ["a", "span:{2..1}"], "span": True}, "command[1]"),
+        ({"command": ["a", "span:{0..9999}"], "span": True}, "command"),
+        ({"command": ["a", "span:{0..1}"], "span": True, "array": "0-1"}, "span"),
+        ({"command": ["a", "span:{0..1}"], "span": True, "copies": 2}, "copies"),
+        ({"at_once": 2}, "at_once"),
+    ],
+)
+async def test_spans_that_mean_nothing_are_refused(host, ann, node, fields, field):
+    with pytest.raises(Invalid) as caught:
+        await submit(host, ann, **fields)
+    assert caught.value.field == field

@@ -76,6 +76,8 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--array", metavar="INDICES", help="one task per index: 0-15, 1,3,8-12:2; 0-15%%4: four of them at once")
+    add("--span", action="store_true", help="one task per combination of words as span:{0..3} and span:[a,b]")
+    add("--at-once", metavar="N", type=int, help="so many of the array or the spans under way at once")
     add(
         "--after",
         metavar="TASK",
