@@ -10,11 +10,27 @@ from pathlib import Path
 
 from kohakuriver import __version__
 from kohakuriver.domain.nodes import NodeStatus
+from kohakuriver.host.cards import cordon_of
 from kohakuriver.host.host import Host
 from kohakuriver.store.open import FILE
 from kohakuriver.store.tasks import count_by_kind
 
 Labels = Mapping[str, str]
+#: gauges of cards by the end of their name, and those of them that a heartbeat tells, by its field
+CARD_GAUGES = {
+    "utilization_ratio": "Share of the last moments in which something ran on the card.",
+    "memory_used_bytes": "Memory of the card in use.",
+    "memory_total_bytes": "Memory of the card.",
+    "temperature_celsius": "Temperature of the card.",
+    "power_watts": "Power that the card draws.",
+    "cordoned": "Whether the card gets no new work.",
+}
+CARD_FIGURES = {
+    "utilization_ratio": "utilization",
+    "memory_used_bytes": "memory_used",
+    "temperature_celsius": "temperature",
+    "power_watts": "power",
+}
 
 
 @dataclass(kw_only=True)
@@ -57,7 +73,7 @@ class Histogram(Family):
 async def measure(host: Host) -> str:
     """Every number as of now."""
     counts = await count_by_kind(host.store.reader)
-    families = [_build(host), *_tasks(host, counts), *_nodes(host), *_gpus(host), _size(host)]
+    families = [_build(host), *_tasks(host, counts), *_nodes(host), *_gpus(host), *_gpu_use(host), _size(host)]
     return "".join(f"{line}\n" for family in families for line in family.lines())
 
 
@@ -126,6 +142,24 @@ def _gpus(host: Host) -> Iterable[Family]:
             holders.append(({**card, "user": user}, device.id in owners))
     yield _gauge("kohakuriver_gpu_info", "Cards, in labels.", infos)
     yield _gauge("kohakuriver_gpu_allocated", "Whether the card is given to a task.", holders)
+
+
+def _gpu_use(host: Host) -> Iterable[Family]:
+    """How the cards of nodes that are online do, as far as they tell."""
+    samples: dict[str, list[tuple[Labels, float]]] = {name: [] for name in CARD_GAUGES}
+    for member in host.roster.live():
+        online = member.status(host.clock.monotonic()) is NodeStatus.ONLINE
+        for device in member.inventory.devices:
+            card = {"node": member.name, "gpu": str(device.index), "uuid": device.uuid or ""}
+            use = member.use.cards.get(device.id) if online else None
+            samples["cordoned"].append((card, cordon_of(member, device.id) is not None))
+            samples["memory_total_bytes"].append((card, device.memory))
+            for name, field_ in CARD_FIGURES.items():
+                value = getattr(use, field_, None)
+                if value is not None:
+                    samples[name].append((card, value))
+    for name, help in CARD_GAUGES.items():
+        yield _gauge(f"kohakuriver_gpu_{name}", help, samples[name])
 
 
 def _size(host: Host) -> Family:

@@ -18,7 +18,9 @@ EVIL = 'h200"} 1\nkohakuriver_evil 1 \\ \r\u2028<b>'
 NAMES = {
     "kohakuriver_build_info", "kohakuriver_nodes", "kohakuriver_node_up", "kohakuriver_tasks", "kohakuriver_tasks_pending",
     "kohakuriver_task_wait_seconds", "kohakuriver_scheduler_pass_seconds", "kohakuriver_scheduler_passes_total",
-    "kohakuriver_gpu_info", "kohakuriver_gpu_allocated", "kohakuriver_heartbeat_age_seconds", "kohakuriver_db_size_bytes",
+    "kohakuriver_gpu_info", "kohakuriver_gpu_allocated", "kohakuriver_gpu_utilization_ratio",
+    "kohakuriver_gpu_memory_used_bytes", "kohakuriver_gpu_memory_total_bytes", "kohakuriver_gpu_temperature_celsius",
+    "kohakuriver_gpu_power_watts", "kohakuriver_gpu_cordoned", "kohakuriver_heartbeat_age_seconds", "kohakuriver_db_size_bytes",
 }  # fmt: skip
 
 
@@ -62,6 +64,21 @@ async def test_what_runners_say_of_themselves_cannot_break_the_page(web, node):
     assert set(families) == NAMES
     (labels,) = families["kohakuriver_gpu_info"].labels()
     assert (labels["model"], labels["node"], labels["gpu"], labels["UUID"]) == (EVIL, "home", "0", "GPU-1")
+
+
+async def test_cards_tell_how_they_do_while_their_node_is_heard(web, clock, node):
+    card = {"node": "home", "gpu": "0", "uuid": "GPU-1"}
+    use = link.DeviceUse(id="0000:01:00.0", utilization=0.25, memory_used=2**20, temperature=70.0)
+    node.pipe.feed(link.Heartbeat(devices=[use]))
+    await node.tell("unknown", "1.1")
+    families = await scraped(web)
+    told = {"utilization_ratio": 0.25, "memory_used_bytes": 2**20, "memory_total_bytes": GIB, "cordoned": 0}
+    assert {name: families[f"kohakuriver_gpu_{name}"].value(**card) for name in told} == told
+    assert families["kohakuriver_gpu_power_watts"].labels() == []
+    clock.advance(60)
+    families = await scraped(web)
+    assert families["kohakuriver_gpu_utilization_ratio"].labels() == []
+    assert families["kohakuriver_gpu_cordoned"].value(**card) == 0
 
 
 async def test_the_age_of_the_last_word_is_told_by_node(web, host, clock, node):
