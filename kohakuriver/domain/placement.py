@@ -75,9 +75,13 @@ class Planner:
         self.placements: list[Placement] = []
         self._placed: dict[int, Task] = {}
         self._causes: dict[object, Cause] = {}
+        self._looked_at = -1
+        self._nothing_left = False
 
     def run(self, queue: Queue, most: int | None = None, before: Task | None = None) -> None:
-        """Takes from the beginnings of the groups, in order, until nothing fits any more; only what comes `before`."""
+        """Takes from the beginnings of the groups, in order, until nothing fits any more; only what comes `before`.
+        With `most`, whoever comes after the last free core is not even asked, and has no reason.
+        """
         until = None if before is None else rank(before)
         heap = [(rank(queue.task(group[0])), 0, group) for group in queue.groups()]
         heapify(heap)
@@ -89,10 +93,19 @@ class Planner:
             cause = self.consider(task, len(group) - place)
             if cause is not None:
                 self._causes[group_of(task)] = cause
+                if most is not None and self._exhausted():
+                    break
             elif place + 1 < len(group):
                 heapreplace(heap, (rank(queue.task(group[place + 1])), place + 1, group))
                 continue
             heappop(heap)
+
+    def _exhausted(self) -> bool:
+        """Whether nobody could start anywhere, for everybody needs a core."""
+        if self._looked_at != len(self.placements):
+            self._looked_at = len(self.placements)
+            self._nothing_left = not any(room.has_a_core and room.node.obstacle is None for room in self.rooms)
+        return self._nothing_left
 
     def consider(self, task: Task, count: int = 1) -> Cause | None:
         """Places it, or says what keeps it and so many behind it. What keeps one keeps the rest of its group."""

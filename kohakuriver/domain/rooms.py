@@ -51,6 +51,11 @@ class Room:
         for reserved in held:
             self.subtract(reserved)
 
+    @property
+    def has_a_core(self) -> bool:
+        """Whether the smallest need might be met."""
+        return self.milli >= MILLI or (self._apart and bool(self.cpus))
+
     def fits(self, need: Need) -> bool:
         """Whether the need can be met now. Never wrong in either direction: `take` succeeds exactly then."""
         if need.memory > self.memory:

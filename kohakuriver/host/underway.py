@@ -10,7 +10,7 @@ from kohakuriver.domain.needs import need_of
 from kohakuriver.domain.tasks import Task
 
 #: seconds after which a decision is taken to have come to nothing
-FORGOTTEN = 2.0
+FORGOTTEN = 5.0
 
 
 class Underway:

@@ -10,6 +10,7 @@ import pytest
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.queue import Queue
+from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.rooms import Room
 from kohakuriver.domain.units import GIB
 
@@ -81,6 +82,20 @@ def test_a_queue_ten_times_as_long_costs_a_plan_no_more_looks(looks):
         assert looks["tasks"] <= 2 * (groups + len(made.placements))
     assert counts[10_000][0] <= 1.2 * counts[1000][0]
     assert counts[10_000][1] <= 1.5 * counts[1000][1]
+
+
+def test_a_pass_over_full_machines_asks_nobody_behind_the_first_that_waits(looks):
+    full = {one.id: (reserved_all(one),) for one in LAB}
+    queue = Queue(waiting(10_000))
+    looks.clear()
+    assert plan(Snapshot(LAB, full), queue, most=64).placements == ()
+    assert looks["tasks"] <= len(list(queue.groups())) + 1
+    assert looks["fits"] <= len(LAB)
+    assert len(plan(Snapshot(LAB, full), queue).reasons) == 10_000
+
+
+def reserved_all(one):
+    return Reserved(task=20_000 + one.id, generation=1, cpu_milli=one.inventory.amount.cpu_milli)
 
 
 def test_asking_why_one_task_waits_words_one_reason_and_not_ten_thousand(looks):
