@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import logging
+import time
 from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 MISSING = ("not found", "manifest unknown", "does not exist", "access denied", "repository name not known")
 FULL = ("no space left", "disk quota exceeded")
 SIGN_IN_LIMIT = 20.0
+#: seconds for which an image that was here a moment ago is not asked for again
+STILL_HERE = 1.0
 
 
 class _Count(msgspec.Struct):
@@ -45,6 +48,8 @@ class Images:
         self._ctx = ctx
         self._silence = silence
         self._turns: dict[str, asyncio.Lock] = {}
+        #: the reference that was found here last, and when: tasks of one submission come together
+        self._last = ("", 0.0)
 
     async def prepare(self, image: Image, progress: Progress) -> None:
         """Returns when the image is here. Cancelled, it ends the fetching; what came so far serves the next."""
@@ -63,12 +68,16 @@ class Images:
                 self._turns.pop(reference, None)
 
     async def _is_here(self, reference: str) -> bool:
+        now = time.monotonic()
+        if self._last[0] == reference and now - self._last[1] < STILL_HERE:
+            return True
         try:
             await self._engine.send("GET", f"/images/{quote(reference, safe='/:@')}/json")
         except EngineError as error:
             if error.status == 404:
                 return False
             raise
+        self._last = reference, now
         return True
 
     async def _pull(self, reference: str, progress: Progress, auth: str | None) -> None:
