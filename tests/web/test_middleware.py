@@ -132,7 +132,7 @@ async def test_strange_parts_of_a_path_name_nothing(web, ref):
     "query",
     [
         "limit=0", "limit=1001", "limit=-1", "limit=abc", "limit=", "limit=null", "limit=1&limit=2", "nonsense=1",
-        "cursor=%00", "cursor=nonsense", "status=nonsense", "sort=nonsense", "batch=x", "mine=perhaps",
+        "cursor=%00", "cursor=nonsense", "status=nonsense", "sort=nonsense", "mine=perhaps",
         "limit=99999999999999999999999", "limit=1.5", "owner=%ed%a0%80" + "x" * 300,
     ],
 )  # fmt: skip
