@@ -3,6 +3,7 @@
 What it does to the daemon (kill, freeze, restart) is what happens to real ones.
 """
 
+import contextlib
 import io
 import os
 import shutil
@@ -130,8 +131,10 @@ class Dockerd:
         for place in reversed([place for place in mounts if place.startswith(f"{self.directory}/")]):
             subprocess.run(["umount", "--lazy", place], timeout=10, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
-        for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}")):
-            group.rmdir()
+        for group in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
+            for folder in sorted([group, *(path for path in group.rglob("*") if path.is_dir())], reverse=True):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def _start_containerd(self) -> subprocess.Popen[bytes]:
         """As a service of its own, as distributions have it: it and what runs survive the daemon."""

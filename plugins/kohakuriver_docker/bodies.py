@@ -139,23 +139,35 @@ class Bodies:
         """Asks the daemon, again where one that died before has left something that stands in the way and never ran."""
         pauses = iter(RESCUES)
         rescued = False
-        while True:
-            try:
-                await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
-            except EngineError:
-                found: orphans.Remains = await self._ctx.in_thread(orphans.end, container)
-                if found.born:
-                    raise PluginError(
-                        f"body {job.instance} was started by a daemon that died over it; it is ended, being lost"
-                    ) from None
-                rescued = rescued or bool(found.unborn)
-                pause = next(pauses, None)
-                if not rescued or pause is None:
-                    raise
-                logger.warning("what a dead daemon left of a start is cleared away", extra={"instance": job.instance})
-                await asyncio.sleep(pause)
-            else:
-                return
+        while (error := await self._refused(container)) is not None:
+            rescued = await self._rescue(container, job, error) or rescued
+            pause = next(pauses, None)
+            if not rescued or pause is None:
+                raise error
+            logger.warning("what a dead daemon left of a start is cleared away", extra={"instance": job.instance})
+            await asyncio.sleep(pause)
+            folder = orphans.bundle(container, error.message)
+            if folder is not None:
+                await self._ctx.in_thread(orphans.clear, folder)
+
+    async def _refused(self, container: str) -> EngineError | None:
+        """Asks the daemon to start it; what it says against it."""
+        try:
+            await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
+        except EngineError as error:
+            return error
+        return None
+
+    async def _rescue(self, container: str, job: Job, error: EngineError) -> bool:
+        """Whether it may be asked again: something unfinished is in the way, and the program never ran."""
+        found: orphans.Remains = await self._ctx.in_thread(orphans.end, container)
+        if found.born:
+            raise PluginError(f"body {job.instance} was started by a daemon that died over it; it is ended, being lost")
+        folder = orphans.bundle(container, error.message)
+        never = orphans.never_ran(found, folder)
+        if folder is not None and not never:
+            raise PluginError(f"body {job.instance}: its daemon died in its start; whether it ran cannot be known")
+        return never
 
     async def remove(self, container: str) -> None:
         """The container and everything of it is gone on return, running or not."""

@@ -5,6 +5,8 @@ The daemon then calls the container created, and neither starts nor removes what
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,10 @@ from pathlib import Path
 #: names of a process of runc's that has not become the workload's yet
 UNBORN = "runc:["
 SHIM = "containerd-shim"
+#: what containerd says of a folder that an unfinished start left
+WEDGED = re.compile(r"mkdir (/\S+/([0-9a-f]{64})): file exists")
+#: runc writes it there when it has made the container's first process
+MADE = "init.pid"
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,21 @@ def end(container: str) -> Remains:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     return found
+
+
+def bundle(container: str, message: str) -> Path | None:
+    """The folder that stands in the way of another start, as the daemon's refusal names it."""
+    found = WEDGED.search(message)
+    return Path(found[1]) if found is not None and found[2] == container else None
+
+
+def never_ran(remains: Remains, folder: Path | None) -> bool:
+    """Whether the container's program surely never ran: its first process is still runc's, or was never made."""
+    return bool(remains.unborn) or (folder is not None and not remains.born and not (folder / MADE).exists())
+
+
+def clear(folder: Path) -> None:
+    """Removes the folder, if containerd did not when its shim went; nothing while something is mounted in it."""
+    mounts = Path("/proc/self/mounts").read_text()
+    if f" {folder}/" not in mounts:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from kohakuriver_docker import devices, mounts, order, probe, refusals
+from kohakuriver_docker import devices, mounts, order, orphans, probe, refusals
 from kohakuriver_docker.config import OPERATOR, Options, Settings, socket_path
 from kohakuriver_docker.frames import Frames
 from kohakuriver_docker.info import Info
@@ -264,3 +264,21 @@ def test_an_old_runc_is_told(version: str, old: bool) -> None:
     told.runc = version
     problems = probe.describe(told, Settings(), "/s").problems
     assert any("runc" in problem for problem in problems) is old
+
+
+def test_only_what_surely_never_ran_is_started_again(tmp_path: Path) -> None:
+    container = "a" * 64
+    folder = tmp_path / container
+    folder.mkdir()
+    message = f"failed to start shim: mkdir {folder}: file exists: unknown"
+    assert orphans.bundle(container, message) == folder
+    assert orphans.bundle("b" * 64, message) is None
+    assert orphans.bundle(container, "no such file or directory") is None
+    nothing = orphans.Remains(unborn=(), born=(), shims=(1,))
+    assert orphans.never_ran(nothing, folder)
+    (folder / orphans.MADE).write_text("7")
+    assert not orphans.never_ran(nothing, folder)
+    assert orphans.never_ran(orphans.Remains(unborn=(7,), born=(), shims=()), folder)
+    assert not orphans.never_ran(nothing, None)
+    orphans.clear(folder)
+    assert not folder.exists()

@@ -169,7 +169,7 @@ def test_200_containers_while_host_and_runner_are_killed(apart: Cluster, dockerd
 
 def test_containers_while_docker_is_restarted_twice(apart: Cluster, dockerd: Dockerd) -> None:
     """Acceptance 2, with live-restore: what ends while the daemon is away may lack its last words, and it is told."""
-    works = [Box(f"d{number}", 0.5 + 0.25 * (number % 8), 100, number) for number in range(40)]
+    works = [Box(f"d{number}", 0.3 + 0.2 * (number % 5), 100, number) for number in range(24)]
     tasks = _submit(apart, works)
     for end in (dockerd.stop, dockerd.kill):
         assert _at_a_start(apart)
