@@ -113,9 +113,9 @@ def containers(book: Book, names: set[str], *, full: bool) -> None:
         if "A1" in wanted:
             asyncio.run(_single(book, found, 100 if full else 15))
         if "A2" in wanted:
-            _eight(book, found, 40 if full else 12)
+            _eight(book, found, 40 if full else 8)
         if "A3" in wanted:
-            _at_once(book, found, 200 if full else 32, 40 if full else 16)
+            _at_once(book, found, 200 if full else 24, 40 if full else 12)
         if "A5" in wanted:
             _queued(book, found, 1000)
 

@@ -32,11 +32,11 @@ def memory(book: Book, *, full: bool) -> None:
 
 
 def _growth(book: Book, cluster: Cluster, runner: Process, place: Place, *, full: bool) -> None:
-    half = 10_000 if full else 500
+    half = 10_000 if full else 250
     found = [(resident(cluster.host), resident(runner))]
     for _ in range(2):
-        for _ in range(half // 500):
-            drain(cluster.talk, 500)
+        for _ in range(half // 250):
+            drain(cluster.talk, 250)
         time.sleep(1)
         found.append((resident(cluster.host), resident(runner)))
     for at, what in enumerate(("host", "runner")):

@@ -28,7 +28,7 @@ def throughput(book: Book, *, full: bool) -> None:
     hq = hyperqueue(3000 if full else 800, SLOTS)
     with Place() as place:
         _rates(book, place, count, "disk", hq)
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
+    if full and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
         with Place(MEMORY) as place:
             _rates(book, place, count, "memory", hq)
 
