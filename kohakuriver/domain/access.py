@@ -105,6 +105,7 @@ class Action(StrEnum):
     USER_LIST = "user_list"
     USER_INVITE = "user_invite"
     USER_CHANGE = "user_change"
+    USER_LIMIT = "user_limit"
     AUDIT_READ = "audit_read"
     AUDIT_EXPORT = "audit_export"
     SETTINGS = "settings"
@@ -181,6 +182,7 @@ RULES: Final[dict[Action, Rule]] = {
     Action.USER_LIST: Rule(role=_A, scope=Scope.ADMIN),
     Action.USER_INVITE: Rule(role=_O, scope=Scope.ADMIN, fresh=True, audited=True),
     Action.USER_CHANGE: Rule(role=_A, scope=Scope.ADMIN, fresh=True, audited=True),
+    Action.USER_LIMIT: Rule(role=_O, scope=Scope.OPERATE, audited=True),
     Action.AUDIT_READ: Rule(role=_O, scope=Scope.OPERATE),
     Action.AUDIT_EXPORT: Rule(role=_A, scope=Scope.ADMIN, audited=True),
     Action.SETTINGS: Rule(role=_A, scope=Scope.ADMIN, audited=True),

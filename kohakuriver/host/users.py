@@ -149,7 +149,17 @@ async def change_user(host: Host, actor: Actor, ref: str, request: people.Change
     """
     authorize(actor, Action.USER_CHANGE)
     user = await find_user(host, ref)
-    after = _changes(user, request)
+    return await _change(host, actor, user, _changes(user, request))
+
+
+async def limit_user(host: Host, actor: Actor, ref: str, request: people.LimitUser) -> people.UserView:
+    """What the account may have at once. A lower limit ends nothing, and lets nothing more start."""
+    authorize(actor, Action.USER_LIMIT)
+    user = await find_user(host, ref)
+    return await _change(host, actor, user, _limits(user, request))
+
+
+async def _change(host: Host, actor: Actor, user: User, after: dict[str, Any]) -> people.UserView:
     if not after:
         return _shown_now(host, user)
     now = host.clock.now()
@@ -191,15 +201,22 @@ def _changes(user: User, request: people.ChangeUser) -> dict[str, Any]:
         after["role"] = request.role
     if request.display is not None and request.display != user.display:
         after["display"] = request.display
+    if request.most_open is not None and request.most_open != user.most_open:
+        after["most_open"] = request.most_open
+    if request.disabled is True and user.state != DISABLED:
+        after["state"] = DISABLED
+    if request.disabled is False and user.state == DISABLED:
+        after["state"] = ACTIVE
+    return after
+
+
+def _limits(user: User, request: people.LimitUser) -> dict[str, Any]:
+    after: dict[str, Any] = {}
     for limit in LIMITS:
         asked = getattr(request, limit)
         wanted = None if asked == DEFAULT else asked
         if asked is not None and wanted != getattr(user, limit):
             after[limit] = wanted
-    if request.disabled is True and user.state != DISABLED:
-        after["state"] = DISABLED
-    if request.disabled is False and user.state == DISABLED:
-        after["state"] = ACTIVE
     return after
 
 

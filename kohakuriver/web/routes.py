@@ -108,6 +108,10 @@ ACCOUNTS = (
         answer=people.UserView, summary="Role, name, limit, or whether it may sign in.",
     ),
     Route(
+        method="PATCH", path=urls.USER_LIMITS, handler=accounts.limit_user, policy=Action.USER_LIMIT,
+        body=people.LimitUser, answer=people.UserView, summary="What an account may have at once.",
+    ),
+    Route(
         method="POST", path=urls.USER_SETUP, handler=accounts.create_setup_link, policy=Action.USER_CHANGE, status=201,
         answer=people.SetupLink, key="once", summary="A new one-time set-up link; older ones end.",
     ),

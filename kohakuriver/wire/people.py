@@ -110,11 +110,18 @@ class NewUser(Request, kw_only=True):
 
 
 class ChangeUser(Request, kw_only=True):
-    """Whatever is given changes. Of a limit, 0 is none, and -1 is the cluster's default again."""
+    """Whatever is given changes."""
 
     role: RoleName | None = None
     display: Annotated[str, Meta(max_length=128)] | None = None
     disabled: bool | None = None
+    most_open: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class LimitUser(Request, kw_only=True):
+    """Whatever is given changes; 0 is no limit, and -1 the cluster's default again. Memory in bytes."""
+
+    #: tasks that have not ended; the rest is what they may hold at once
     most_open: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
     most_running: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
     most_cores: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None

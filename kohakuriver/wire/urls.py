@@ -61,6 +61,7 @@ NODE_TOKENS = API + "/node-tokens"
 
 USERS = API + "/users"
 USER = API + "/users/{user}"
+USER_LIMITS = API + "/users/{user}/limits"
 USER_SETUP = API + "/users/{user}/setup-link"
 
 GPUS = API + "/gpus"

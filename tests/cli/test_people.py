@@ -100,12 +100,21 @@ def test_users_are_listed_and_changed(call, peer: Peer) -> None:
     assert "ann   admin  active" in call("user", "list").out
     for words, body in (
         (["role", "ann", "viewer"], {"role": "viewer"}), (["disable", "ann"], {"disabled": True}),
-        (["enable", "ann"], {"disabled": False}), (["limit", "ann", "0"], {"most_open": 0}),
-        (["limit", "ann", "-", "--cores", "64", "--memory", "2G", "--gpus", "-"],
-         {"most_open": -1, "most_cores": 64, "most_memory": 2 * 1024**3, "most_devices": -1}),
-        (["limit", "ann", "--memory", "0", "--running", "0"], {"most_memory": 0, "most_running": 0}),
+        (["enable", "ann"], {"disabled": False}),
     ):  # fmt: skip
         assert call("user", *words).code == 0
+        assert peer.asked[-1].body == body
+
+
+def test_limits_of_an_account_are_set_one_by_one(call, peer: Peer) -> None:
+    peer.on("PATCH", "/api/v1/users/ann/limits", USER)
+    for words, body in (
+        (["0"], {"most_open": 0}),
+        (["-", "--cores", "64", "--memory", "2G", "--gpus", "-"],
+         {"most_open": -1, "most_cores": 64, "most_memory": 2 * 1024**3, "most_devices": -1}),
+        (["--memory", "0", "--running", "0"], {"most_memory": 0, "most_running": 0}),
+    ):  # fmt: skip
+        assert call("user", "limit", "ann", *words).code == 0
         assert peer.asked[-1].body == body
     for wrong in (["--", "-1"], [], ["--cores", "many"], ["--memory", "64"], ["1000001"]):
         assert call("user", "limit", "ann", *wrong).code == 2

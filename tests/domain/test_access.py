@@ -43,6 +43,7 @@ PLAIN = {
     Action.OVERLAY_CHANGE: "-33++3",
     Action.USER_LIST: "-333+3",
     Action.USER_CHANGE: "-333+3",
+    Action.USER_LIMIT: "-33++3",
     Action.AUDIT_READ: "-33++3",
     Action.AUDIT_EXPORT: "-333+3",
     Action.SETTINGS: "-333+3",

@@ -7,6 +7,7 @@ import pytest
 from kohakuriver.domain.limits import Limits
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.tasks import Status
+from kohakuriver.errors import NotAllowed
 from kohakuriver.host import tasks, users
 from kohakuriver.host.owners import Owners, Person
 from kohakuriver.store.write import WrongCount
@@ -35,7 +36,7 @@ async def big(host):
 
 
 async def limit(host, root, name="ann", **most):
-    await users.change_user(host, root, name, people.ChangeUser(**most))
+    await users.limit_user(host, root, name, people.LimitUser(**most))
 
 
 async def why(host, actor, task):
@@ -102,6 +103,12 @@ async def test_the_commit_refuses_what_a_plan_without_the_limit_chose(host, ann,
     await host.ledger.place(big.member, pairs)
     assert host.board.held_by(ann.id).devices == 2
     await agree(host)
+
+
+async def test_operators_set_limits_and_users_do_not(host, ann, boss):
+    assert (await users.limit_user(host, boss, "ann", people.LimitUser(most_open=3))).most_open == 3
+    with pytest.raises(NotAllowed):
+        await users.limit_user(host, ann, "ann", people.LimitUser(most_open=0))
 
 
 async def test_a_limit_that_is_raised_or_lifted_lets_the_next_start(host, ann, root, big):

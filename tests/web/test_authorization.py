@@ -57,6 +57,7 @@ def body_of(operation):
         "create_tasks": {"command": ["true"]},
         "plan_tasks": {"command": ["true"]},
         "label_node": {"labels": {"room": "b12"}},
+        "limit_user": {"most_cores": 64},
         "cordon_card": {"device": "0"},
         "uncordon_card": {"device": "0"},
         "create_node_token": {"name": f"m{secrets.token_hex(6)}"},

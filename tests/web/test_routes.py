@@ -96,7 +96,7 @@ EXPECTED = {
     # the history; the stream of changes is everybody's
     "operator": {
         "list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node",
-        "cordon_card", "uncordon_card", "label_node",
+        "cordon_card", "uncordon_card", "label_node", "limit_user",
     },
     "admin": {"list_users", "change_user", "create_setup_link", "revoke_node", "create_node_token"},
 }  # fmt: skip

@@ -108,7 +108,9 @@ def limit_user(args: argparse.Namespace, out: Output) -> int:
     body: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
     if not body:
         raise UsageError("which limit? for example: kohakuriver user limit ada 100 --cores 64", field="N")
-    return _change(args, out, body, f"the limits of user {args.user} are set")
+    answer = connect(args, out).patch(urls.fill(urls.USER_LIMITS, user=args.user), body)
+    out.done(answer, f"the limits of user {args.user} are set", name="name")
+    return OK
 
 
 def _limit(text: str | None, field: str) -> int | None:

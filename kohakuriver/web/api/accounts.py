@@ -84,6 +84,11 @@ async def change_user(call: Call[queries.Query, people.ChangeUser]) -> people.Us
     return await users.change_user(call.host, call.actor, call.part("user"), call.body)
 
 
+async def limit_user(call: Call[queries.Query, people.LimitUser]) -> people.UserView:
+    """What it may have at once."""
+    return await users.limit_user(call.host, call.actor, call.part("user"), call.body)
+
+
 async def create_setup_link(call: Call[queries.Query, None]) -> people.SetupLink:
     """A new one-time link."""
     return await users.renew_link(call.host, call.actor, call.part("user"), key=call.key)
