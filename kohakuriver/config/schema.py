@@ -99,7 +99,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             ge=2,
             le=86_400,
-            description="A runner without contact ends tasks of `--requeue` after this long.",
+            description="A runner without contact ends tasks of `--requeue` after this long, or four heartbeats.",
             extra={"form": "duration", "unit": "seconds"},
         ),
     ] = 60

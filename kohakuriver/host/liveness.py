@@ -5,10 +5,10 @@ where `lost_after` was set.
 import asyncio
 import logging
 
-from kohakuriver.domain.events import DeclaredLost, Event, Requeued
+from kohakuriver.domain.events import DeclaredLost, Event, RefusedForGood, Requeued
 from kohakuriver.domain.lifecycle import requeues
 from kohakuriver.domain.nodes import NodeStatus
-from kohakuriver.domain.tasks import HOLDING, Task
+from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.host.cause import Cause
 from kohakuriver.host.changes import Changes
@@ -66,6 +66,11 @@ class Liveness:
     async def _take_back(self, member: Member) -> None:
         """What a silent node has certainly ended by itself goes back to the queue (contracts.md §1, rule 12)."""
         for task in self._ledger.board.on_node(member.id):
+            if task.status is Status.ASSIGNED and task.spec.lease is not None and _knows_no_leases(member):
+                refused = RefusedForGood(reason=f"the runner of node {member.name} knows no leases; update it")
+                if not await self._record(member, task, refused, LEASE):
+                    return
+                continue
             since = self._since(member)
             if task.spec.lease is None or since < task.spec.lease + self._margin or not requeues(task):
                 continue
@@ -92,3 +97,8 @@ class Liveness:
             log.warning("%s failed: %s", by.actor, error, extra={"action": by.actor, "node": member.name})
             return False
         return True
+
+
+def _knows_no_leases(member: Member) -> bool:
+    """Whether it is connected, by a release that is never told of a fenced attempt."""
+    return member.session is not None and member.session.live and not member.session.leases

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -35,6 +36,9 @@ from kohakuriver.store.open import open_store
 from kohakuriver.web.app import make_runner
 
 log = logging.getLogger(__name__)
+
+#: a lease outlives so many heartbeats that went missing
+BEATS_IN_A_LEASE = 4
 
 
 def main(args: argparse.Namespace) -> int:
@@ -139,7 +143,7 @@ def _host_settings(config: HostConfig) -> tuple[HostSettings, ssl.SSLContext | N
         default_grace=config.default_grace,
         heartbeat=config.heartbeat_interval_seconds,
         lost_after=config.lost_after or None,
-        lease=config.lease,
+        lease=max(config.lease, math.ceil(BEATS_IN_A_LEASE * config.heartbeat_interval_seconds)),
         lease_margin=config.lease_margin,
         output_days=config.output_retention_days,
         disk_floor=config.disk_floor,

@@ -56,7 +56,8 @@ async def test_a_runner_that_knows_no_leases_gets_no_fenced_task_and_no_renewal(
     await node.pipe.heard(link.Assign)
     assert [one.attempt for one in node.pipe.of(link.Assign)] == [f"{plain}.1"]
     assert node.pipe.of(link.Renew) == []
-    assert host.board.get(task.id).status is Status.ASSIGNED
+    await watch(host).tick()
+    assert (await stored(host, task.id)).exit.reason == "the runner of node node1 knows no leases; update it"
 
 
 async def test_it_waits_for_lease_and_margin_and_not_a_second_less(host, ann, gone, clock):
