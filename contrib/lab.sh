@@ -105,12 +105,20 @@ kohakuriver() {
     KOHAKURIVER_URL="$url" "$venv/bin/kohakuriver" "$@"
 }
 
+# An image that Docker has here already and that has a shell: the first task then runs in a container. None: no words.
+find_image() {
+  command -v docker >/dev/null || return 0
+  timeout 5 docker image ls --format '{{.Repository}}:{{.Tag}}' 2>/dev/null </dev/null |
+    grep -E '^([^ ]*/)?(busybox|alpine|debian|ubuntu|python):[^<]' | head -n 1
+}
+
 first_task() {
   say "the lab is up; its first task:"
+  image=$(find_image)
   # shellcheck disable=SC2016  # the task's shell expands it
   set -- sh -c 'echo "hello from task $KOHAKURIVER_TASK_ID on $(uname -n), with $(nproc) cores"'
-  printf "\$ kohakuriver run -- sh -c '%s'\n" "$3" >&2
-  kohakuriver run -- "$@"
+  printf "\$ kohakuriver run %s-- sh -c '%s'\n" "${image:+--image $image }" "$3" >&2
+  kohakuriver run ${image:+--image "$image"} -- "$@"
   code=$?
   if [ "$code" = 125 ]; then
     say "the first task was not run; the server's log is $log"
