@@ -186,8 +186,9 @@ class ProcessBackend(Backend, CanPause, CanClaim):
                 yield Chunk(stream=part["stream"], offset=part["offset"], data=data)
 
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
-        self._client.wake()
         ended = {h.data["instance"] for h in handles} & self._used.keys()
+        if not ended:  # the usage of one that has ended is asked for at every end, this at every heartbeat
+            self._client.wake()
         found = {instance: self._used[instance] for instance in ended}
         stories = await self._stories([handle for handle in handles if handle.data["instance"] not in ended])
         if stories:

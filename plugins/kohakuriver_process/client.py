@@ -46,6 +46,8 @@ class Connection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
         self._transport: asyncio.Transport | None = None
+        #: what is asked in one turn of the loop goes out as one piece
+        self._out: list[bytes] = []
 
     @property
     def open(self) -> bool:
@@ -91,7 +93,9 @@ class Connection(asyncio.Protocol):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            self._transport.write(frame)
+            if not self._out:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._out.append(frame)
             message, blob = await future
         finally:
             self._waiting.pop(number, None)
@@ -100,8 +104,14 @@ class Connection(asyncio.Protocol):
         return message, blob
 
     def close(self) -> None:
+        self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None and out:
+            self._transport.write(b"".join(out))
 
 
 class Client:

@@ -4,7 +4,7 @@ Making, entering, freezing, killing and removing; which limits they carry is dec
 """
 
 # plain names: pathlib would cost the shepherd its quick start
-# ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH123
+# ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH120, PTH123
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from kohakuriver_process.shepherd import tree
 
+ONE_READ = 65536
 #: file, what it says, its unit
 COUNTERS = (
     ("cpu.stat", "cpu_seconds", 1e-6),
@@ -22,6 +23,8 @@ COUNTERS = (
     ("memory.peak", "memory_peak", 1),
     ("memory.max_usage_in_bytes", "memory_peak", 1),
 )
+#: counters by the group above those that have them
+_KNOWN: dict[str, tuple[tuple[str, str, float], ...]] = {}
 
 
 class Group(TypedDict):
@@ -40,12 +43,19 @@ class Mounted(TypedDict):
 
 
 def read(directory: str, name: str) -> str:
-    with open(os.path.join(directory, name), encoding="ascii") as file:
-        return file.read()
+    """The whole file. Without Python's own file objects, which ask the kernel twice as much as they read."""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = b""
+        while data := os.read(fd, ONE_READ):
+            text += data
+    finally:
+        os.close(fd)
+    return text.decode("ascii")
 
 
 def write(directory: str, name: str, value: str) -> None:
-    fd = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
     finally:
@@ -100,8 +110,33 @@ def enter(directory: str) -> None:
     """Moves this process, which has one thread. By version 1's file for threads: a thread that moves itself waits for
     nobody, while a whole process makes every fork of the machine wait, and itself for milliseconds.
     """
-    name = "tasks" if os.path.exists(os.path.join(directory, "tasks")) else "cgroup.procs"
-    write(directory, name, "0")
+    try:
+        write(directory, "tasks", "0")
+    except FileNotFoundError:
+        write(directory, "cgroup.procs", "0")
+
+
+class Homes:
+    """Where this process belongs in each hierarchy, with the file open by which it comes back after each birth."""
+
+    def __init__(self, hierarchies: dict[str, Mounted]) -> None:
+        self._hierarchies = hierarchies
+        self._files: dict[str, int] = {}
+
+    def back_from(self, directory: str) -> None:
+        """Leaves the group for the one that this process belongs to."""
+        parent = os.path.dirname(directory)
+        fd = self._files.get(parent)
+        if fd is None:
+            fd = self._files[parent] = _way_in(home(directory, self._hierarchies))
+        os.pwrite(fd, b"0", 0)
+
+
+def _way_in(directory: str) -> int:
+    try:
+        return os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def members(directory: str) -> list[int]:
@@ -170,12 +205,23 @@ def usage(directories: list[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for directory in directories:
-        for name, field, unit in COUNTERS:
+        for name, field, unit in _counters(directory):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 text = read(directory, name)
                 word = text.split("usage_usec", 1)[1].split()[0] if name == "cpu.stat" else text
                 found.setdefault(field, int(word) * unit)
     return found
+
+
+def _counters(directory: str) -> tuple[tuple[str, str, float], ...]:
+    """Those that a group has; its siblings have the same."""
+    parent = os.path.dirname(directory)
+    known = _KNOWN.get(parent)
+    if known is None:
+        known = tuple(counter for counter in COUNTERS if os.path.exists(f"{directory}/{counter[0]}"))
+        if os.path.isdir(directory):
+            _KNOWN[parent] = known
+    return known
 
 
 def remove(directory: str) -> bool:

@@ -1,7 +1,7 @@
 """All workloads of one runner, and what can be asked of them. Every order may come twice."""
 
 # plain names: pathlib would cost the shepherd its quick start
-# ruff: noqa: PTH103, PTH106, PTH108, PTH110, PTH118, PTH123
+# ruff: noqa: PTH102, PTH103, PTH106, PTH108, PTH110, PTH118, PTH123
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ class Herd:
         self._records = os.path.join(state, "bodies")
         self._hunt = Hunt(loop, self.bodies)
         self._by_pid: dict[int, Body] = {}
-        self._mounted = groups.mounted()
+        self._homes = groups.Homes(groups.mounted())
         os.makedirs(self._records, mode=0o700, exist_ok=True)
 
     def orders(self, message: Message, reply: Reply) -> None:
@@ -93,7 +93,7 @@ class Herd:
             body.meant = message.get("attempt")
             self._record_new(body)
             self.bodies[instance] = body
-            os.makedirs(os.path.join(directory, "work"), mode=0o700, exist_ok=True)
+            _make(f"{directory}/work")
         elif body.directory != directory:
             raise Refused(f"body {instance} belongs to somebody else: its directory is {body.directory}")
         reply(body.story(), b"")
@@ -124,8 +124,11 @@ class Herd:
             "shepherd": self._identity,
             "boot": self._boot,
         }
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(record, file)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, json.dumps(record).encode())
+        finally:
+            os.close(fd)
 
     def _start(self, message: Message, reply: Reply) -> None:
         body = self._body(message)
@@ -142,7 +145,7 @@ class Herd:
         try:
             for name in ("stdout", "stderr"):
                 pipes[name], ends[name] = os.pipe2(os.O_CLOEXEC)
-            pid = spawn(order, ends["stdout"], ends["stderr"], self._mounted)
+            pid = spawn(order, ends["stdout"], ends["stderr"], self._homes)
         except (StartFailed, OSError) as error:
             for fd in pipes.values():
                 os.close(fd)
@@ -260,3 +263,13 @@ class Herd:
         if body.run != message["run"]:
             raise Refused(f"body {body.instance} has no run {message['run']}; its run is {body.run}")
         return body
+
+
+def _make(directory: str) -> None:
+    """The directory, with those above it where they are not there."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(directory, mode=0o700, exist_ok=True)

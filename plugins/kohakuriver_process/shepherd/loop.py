@@ -35,22 +35,30 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
+        self._masks: dict[int, int] = {}
+        self._last: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._going = True
 
     def watch(self, fd: int, mask: int, ready: Ready) -> None:
         """Calls `ready(events)` while the descriptor is; again for the same descriptor to change it."""
-        if fd in self._ready:
-            self._epoll.modify(fd, mask)
-        else:
+        if fd not in self._ready:
             self._epoll.register(fd, mask)
+        elif self._masks[fd] != mask:
+            self._epoll.modify(fd, mask)
         self._ready[fd] = ready
+        self._masks[fd] = mask
 
     def unwatch(self, fd: int) -> None:
         """Forgets the descriptor; to be called before it is closed."""
         if self._ready.pop(fd, None) is not None:
+            del self._masks[fd]
             self._epoll.unregister(fd)
+
+    def at_last(self, call: Callable[[], None]) -> None:
+        """Calls once everything of this turn is done."""
+        self._last.append(call)
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         timer = Timer(call)
@@ -92,6 +100,10 @@ class Loop:
             if ready is not None:
                 _guarded(lambda ready=ready, mask=mask: ready(mask))  # type: ignore[misc]
         self._call_due()
+        while self._last:
+            last, self._last = self._last, []
+            for call in last:
+                _guarded(call)
 
     def _patience(self) -> float:
         if not self._timers:

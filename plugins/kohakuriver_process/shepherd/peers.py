@@ -35,8 +35,8 @@ class Peer:
             return
         idle = not self._out
         self._out += pack(message, blob)
-        if idle:
-            self._flush()
+        if idle:  # what follows in the same turn goes with it
+            self._loop.at_last(self._flush)
 
     def close(self) -> None:
         if self._open:
@@ -80,6 +80,8 @@ class Peer:
             self.send({"id": number, "error": f"{error.strerror}: {error.filename or ''}".lower()})
 
     def _flush(self) -> None:
+        if not self._open or not self._out:
+            return
         try:
             sent = self._sock.send(self._out, socket.MSG_NOSIGNAL)  # a runner that is gone is no reason to die of
         except BlockingIOError:

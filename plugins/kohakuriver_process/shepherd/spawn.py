@@ -61,14 +61,14 @@ class StartFailed(Exception):
     """the process could not be started"""
 
 
-def spawn(order: Order, stdout: int, stderr: int, hierarchies: dict[str, groups.Mounted]) -> int:
+def spawn(order: Order, stdout: int, stderr: int, homes: groups.Homes) -> int:
     """Starts the process in a session of its own and returns its id. Raises StartFailed; nothing is left then."""
     made: list[str] = []
     try:
         for group in order["groups"]:
             groups.make(group)
             made.append(group["directory"])
-        pid = _born(order, stdout, stderr, hierarchies)
+        pid = _born(order, stdout, stderr, homes)
     except OSError as error:
         _undo(made)
         raise StartFailed(f"cannot apply the limits: {error.strerror}: {error.filename or ''}") from None
@@ -79,13 +79,13 @@ def spawn(order: Order, stdout: int, stderr: int, hierarchies: dict[str, groups.
     return pid
 
 
-def _born(order: Order, stdout: int, stderr: int, hierarchies: dict[str, groups.Mounted]) -> int:
+def _born(order: Order, stdout: int, stderr: int, homes: groups.Homes) -> int:
     entered: list[str] = []
-    affinity = os.sched_getaffinity(0)
+    affinity = os.sched_getaffinity(0) if order["cpus"] else None
     try:
         for group in order["groups"]:
             groups.enter(group["directory"])
-            entered.append(groups.home(group["directory"], hierarchies))
+            entered.append(group["directory"])
         if order["cpus"]:
             os.sched_setaffinity(0, order["cpus"])
         if order["cells"]:
@@ -93,10 +93,11 @@ def _born(order: Order, stdout: int, stderr: int, hierarchies: dict[str, groups.
         return _execute(order, stdout, stderr)
     finally:
         for directory in entered:
-            groups.enter(directory)
+            homes.back_from(directory)
         if order["cells"]:
             _bind_memory([])
-        os.sched_setaffinity(0, affinity)
+        if affinity is not None:
+            os.sched_setaffinity(0, affinity)
 
 
 def _execute(order: Order, stdout: int, stderr: int) -> int:

@@ -30,8 +30,11 @@ class Process:
 def look(pid: int) -> Process | None:
     """The process, or None when there is none."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            return Process(pid, file.read())
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return Process(pid, os.read(fd, 4096).decode("latin-1"))
+        finally:
+            os.close(fd)
     except (OSError, ValueError):
         return None
 
@@ -68,10 +71,18 @@ def everything() -> dict[int, Process]:
 def children(pid: int) -> list[int] | None:
     """The direct children of a single-threaded process, cheaply; None where the kernel does not tell."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    text = b""
+    try:
+        while data := os.read(fd, 65536):
+            text += data
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return [int(word) for word in text.split()]
 
 
 def below(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
