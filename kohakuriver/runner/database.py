@@ -128,13 +128,14 @@ class Database:
             loop.call_soon_threadsafe(ready.set_exception, error)
             return
         loop.call_soon_threadsafe(ready.set_result, None)
+        file = _File(connection)
         try:
-            while self._serve(connection):
+            while self._serve(file):
                 pass
         finally:
             connection.close()
 
-    def _serve(self, connection: sqlite3.Connection) -> bool:
+    def _serve(self, file: "_File") -> bool:
         """One batch; False when the end was asked for."""
         batch: list[_Work] = []
         going = True
@@ -151,10 +152,10 @@ class Database:
             except queue.Empty:
                 break
         if batch:
-            _answer(batch, _commit(connection, batch))
+            _answer(batch, file.commit(batch))
             self._wiping = self._wiping or any(work.wipe for work in batch)
         if self._wiping and (self._queue.empty() or not going):
-            self._wiping = not _emptied(connection)
+            self._wiping = not file.emptied()
         return going
 
 
@@ -178,53 +179,86 @@ def _connect(path: Path, schema: Sequence[str], version: int) -> sqlite3.Connect
     return connection
 
 
-def _commit(connection: sqlite3.Connection, batch: Sequence[_Work]) -> list[Rows | Exception]:
-    results: list[Rows | Exception] = []
-    sync = any(work.sync for work in batch)
-    try:
-        connection.execute("PRAGMA synchronous=FULL" if sync else "PRAGMA synchronous=NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        results = [_member(connection, work) for work in batch]
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        _undo(connection)
-        return [StorageFull(f"the journal cannot be written: {error}") for _ in batch]
-    except Exception as error:  # whatever it was: all of these callers are told, and the thread serves the next
-        log.exception("a commit failed", extra={"members": len(batch)})
-        _undo(connection)
-        return [StoreError(f"the journal failed: {error!r}") for _ in batch]
-    return results
+class _File:
+    """The connection, in its thread. Each call of SQLite gives the interpreter's lock away and has to get it back, so
+    a commit makes as few as it can.
+    """
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._sync = True
 
-def _emptied(connection: sqlite3.Connection) -> bool:
-    """Brings the log into the file, where what was replaced is overwritten with zeros, and cuts it to nothing."""
-    try:
-        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.Error as error:  # the next commit tries again
-        log.warning("the journal's log cannot be emptied", extra={"error": str(error)})
-        return False
-    return not busy
+    def commit(self, batch: Sequence[_Work]) -> list[Rows | Exception]:
+        """What became of each member. Without marks first: only when a member fails is everything done again with a
+        mark before each.
+        """
+        try:
+            return self._together(batch, self._member)
+        except _OWN_FAULT as error:
+            self._undo()
+            if len(batch) == 1:
+                return [_refused(error)]
+        except Exception as error:  # noqa: BLE001 -- whatever it was: all of these callers are told, and it is logged
+            return self._failed(batch, error)
+        try:
+            return self._together(batch, self._marked)
+        except Exception as error:  # noqa: BLE001 -- as above
+            return self._failed(batch, error)
 
+    def emptied(self) -> bool:
+        """Brings the log into the file, where what was replaced is overwritten with zeros, and cuts it to nothing."""
+        try:
+            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as error:  # the next commit tries again
+            log.warning("the journal's log cannot be emptied", extra={"error": str(error)})
+            return False
+        return not busy
 
-def _undo(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+    def _together(self, batch: Sequence[_Work], one: Callable[[_Work], Rows | Exception]) -> list[Rows | Exception]:
+        sync = any(work.sync for work in batch)
+        if sync != self._sync:
+            self._connection.execute("PRAGMA synchronous=FULL" if sync else "PRAGMA synchronous=NORMAL")
+            self._sync = sync
+        if len(batch) == 1 and len(batch[0].statements) == 1:  # commits by itself
+            return [self._member(batch[0])]
+        self._connection.execute("BEGIN IMMEDIATE")
+        results = [one(work) for work in batch]
+        self._connection.execute("COMMIT")
+        return results
 
-
-def _member(connection: sqlite3.Connection, work: _Work) -> Rows | Exception:
-    if work.read:
-        sql, values = work.statements[0]
-        return connection.execute(sql, values).fetchall()
-    connection.execute("SAVEPOINT member")
-    try:
+    def _member(self, work: _Work) -> Rows:
+        if work.read:
+            sql, values = work.statements[0]
+            return self._connection.execute(sql, values).fetchall()
         for sql, values in work.statements:
-            connection.execute(sql, values)
-    except _OWN_FAULT as error:
-        connection.execute("ROLLBACK TO member")
-        return StoreError(f"the journal refuses this: {error}")
-    finally:
-        connection.execute("RELEASE member")
-    return []
+            self._connection.execute(sql, values)
+        return []
+
+    def _marked(self, work: _Work) -> Rows | Exception:
+        self._connection.execute("SAVEPOINT member")
+        try:
+            return self._member(work)
+        except _OWN_FAULT as error:
+            self._connection.execute("ROLLBACK TO member")
+            return _refused(error)
+        finally:
+            self._connection.execute("RELEASE member")
+
+    def _failed(self, batch: Sequence[_Work], error: Exception) -> list[Rows | Exception]:
+        """All of these callers are told, and the thread serves the next."""
+        self._undo()
+        if isinstance(error, sqlite3.Error):
+            return [StorageFull(f"the journal cannot be written: {error}") for _ in batch]
+        log.error("a commit failed", exc_info=error, extra={"members": len(batch)})
+        return [StoreError(f"the journal failed: {error!r}") for _ in batch]
+
+    def _undo(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _refused(error: Exception) -> StoreError:
+    return StoreError(f"the journal refuses this: {error}")
 
 
 def _answer(batch: Sequence[_Work], results: Sequence[Rows | Exception]) -> None:

@@ -6,7 +6,7 @@ Mirrors every row in memory, changed only after its commit. Knows no backend and
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
 )
 _META = "INSERT INTO meta(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
+#: the highest seq that went out of the outbox; what is still in it knows its own
+_SEQ = "INSERT INTO meta(name, value) VALUES('seq', ?) ON CONFLICT(name) DO UPDATE SET value=max(value, excluded.value)"
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM attempts"  # noqa: S608 - names of our own
 _INSERT = f"INSERT INTO attempts({', '.join(COLUMNS)}, final) VALUES({', '.join('?' * (len(COLUMNS) + 1))})"
 
@@ -120,13 +122,10 @@ class Journal:
         report: Report = codec.decode(rows[0][0], Report)
         return report
 
-    async def remove(self, attempt: str) -> None:
-        """Forgets an attempt. Its reports stay until they are acknowledged. If it comes back, it is forgotten again."""
-        await self._database.write(
-            [("DELETE FROM attempts WHERE attempt=?", (attempt,))],
-            lambda: _pop(self.attempts, attempt),
-            sync=False,
-        )
+    async def remove(self, *attempts: str) -> None:
+        """Forgets attempts. Their reports stay until they are acknowledged. What comes back is forgotten again."""
+        rows = [("DELETE FROM attempts WHERE attempt=?", (attempt,)) for attempt in attempts]
+        await self._database.write(rows, lambda: _drop(self.attempts, attempts), sync=False)
 
     async def payload(self, seq: int) -> bytes | None:
         """The bytes of a waiting report; None when it was acknowledged meanwhile."""
@@ -138,9 +137,8 @@ class Journal:
 
     async def acknowledge(self, seq: int) -> None:
         """The host has committed all reports up to `seq`. If they come back, they are sent again and change nothing."""
-        await self._database.write(
-            [("DELETE FROM outbox WHERE seq<=?", (seq,))], lambda: self.outbox.acknowledge(seq), sync=False
-        )
+        rows = [("DELETE FROM outbox WHERE seq<=?", (seq,)), (_SEQ, (seq,))]
+        await self._database.write(rows, lambda: self.outbox.acknowledge(seq), sync=False)
 
     async def remember(self, *, cluster: str, incarnation: int) -> None:
         """Keeps whom this runner belongs to and the highest incarnation seen."""
@@ -205,8 +203,8 @@ class Journal:
             applied()
             self.outbox.append(seq, attempt, payload)
 
-        rows = [("INSERT INTO outbox(seq, attempt, payload) VALUES(?, ?, ?)", (seq, attempt, payload))]
-        await self._database.write([*statements, *rows, (_META, ("seq", seq))], both, sync=sync, wipe=wipe)
+        row = ("INSERT INTO outbox(seq, attempt, payload) VALUES(?, ?, ?)", (seq, attempt, payload))
+        await self._database.write([*statements, row], both, sync=sync, wipe=wipe)
 
     async def _load(self, epoch: int) -> None:
         new = [("INSERT OR IGNORE INTO meta(name, value) VALUES('epoch', ?)", (epoch,))]
@@ -221,14 +219,16 @@ class Journal:
             "SELECT seq, attempt, length(payload) FROM outbox ORDER BY seq"
         ):
             self.outbox.load(Line(seq=seq, attempt=attempt, size=size))
+            self._seq = max(self._seq, seq)
 
 
 def _nothing() -> None:
     pass
 
 
-def _pop(attempts: dict[str, Entry], attempt: str) -> None:
-    attempts.pop(attempt, None)
+def _drop(entries: dict[str, Entry], attempts: Sequence[str]) -> None:
+    for attempt in attempts:
+        entries.pop(attempt, None)
 
 
 def _lock(path: Path) -> int:

@@ -44,6 +44,7 @@ def _deadly(commit: Callable[..., Any], writes: Callable[[Sequence[Any]], bool])
 
 
 if __name__ == "__main__":
-    database._commit = _deadly(database._commit, lambda batch: any(not work.read for work in batch))
+    writes = lambda batch: any(not work.read for work in batch)  # noqa: E731
+    database._File.commit = _deadly(database._File.commit, writes)  # type: ignore[method-assign]
     Group.outcomes = _deadly(Group.outcomes, bool)  # type: ignore[method-assign]
     sys.exit(run(sys.argv[1:]))
