@@ -29,6 +29,8 @@ MOST_KEPT = 1024 * 1024 * 1024
 #: attempts of one node that are fetched at once
 AT_ONCE = 2
 AGAIN = 10.0
+#: what may be forgotten within this time is told at once
+GATHER_SECONDS = 0.05
 #: seconds without a byte after which a stream is given up
 STALLED = 60.0
 #: reports after which a node has nothing more to say about an attempt
@@ -65,6 +67,8 @@ class Archive:
         self._board = board
         self._rooms: dict[int, asyncio.Semaphore] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        #: what nodes are about to be told to forget, by node
+        self._forgets: dict[int, dict[str, None]] = {}
 
     async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
         """Reports were committed: forget the attempts of which all is here, fetch the rest."""
@@ -99,8 +103,18 @@ class Archive:
         return task is not None and task.status in HOLDING and task.attempt == attempt
 
     def _forget(self, member: Member, attempts: list[str]) -> None:
-        if attempts and member.session is not None:
-            member.session.send(link.Forget(attempts=attempts))
+        """Tells the node soon, together with what comes next: nobody waits for it."""
+        waiting = self._forgets.setdefault(member.id, {})
+        if attempts and not waiting:
+            self._group.create_task(self._tell(member))
+        waiting.update(dict.fromkeys(attempts))
+
+    async def _tell(self, member: Member) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        attempts = list(self._forgets.pop(member.id))
+        for at in range(0, len(attempts), link.PAGE):
+            if member.session is not None:  # otherwise the next session's inventory asks for it
+                member.session.send(link.Forget(attempts=attempts[at : at + link.PAGE]))
 
     def _fetch_later(self, member: Member, attempt: str) -> None:
         if attempt not in self._fetching:

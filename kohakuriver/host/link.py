@@ -48,7 +48,7 @@ REFRESH_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
 #: reports that nobody waits for: most are followed within this time by another, and one commit serves all of them
 LINGERING = frozenset({"accepted", "started"})
-LINGER_SECONDS = 0.005
+LINGER_SECONDS = 0.02
 #: attempts that a node may say it holds; a runner takes no more work long before
 MOST_HELD = 200_000
 
@@ -328,10 +328,12 @@ async def _in_time(answer: Coroutine[None, None, Answer], seconds: float) -> Ans
 async def _batch(waiting: asyncio.Queue[link.Report]) -> list[link.Report]:
     """The next reports, as many as have come; after those that nobody waits for, a moment for what follows them."""
     batch = [await waiting.get()]
+    lingering = batch[0].what in LINGERING
     try:
         async with asyncio.timeout(LINGER_SECONDS):
-            while len(batch) < BATCH and (batch[-1].what in LINGERING or not waiting.empty()):
+            while len(batch) < BATCH and (lingering or not waiting.empty()):
                 batch.append(await waiting.get())
+                lingering = lingering and batch[-1].what in LINGERING
     except TimeoutError:
         pass
     return batch

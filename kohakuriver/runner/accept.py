@@ -12,6 +12,7 @@ from kohakuriver.errors import KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Handle
 from kohakuriver.runner import admit
+from kohakuriver.runner.clearing import Clearing
 from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.entry import ENDING, Entry, nothing_assigned, without_secrets
 from kohakuriver.runner.supervise import Supervisor
@@ -37,6 +38,7 @@ class Attempts:
         self._supervisors: dict[str, Supervisor] = {}
         self._admitting: dict[str, WireReserved] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
+        self._clearing = Clearing(desk, group)
 
     def supervise(self, attempt: str) -> None:
         """Starts the attempt's supervisor; once, however often it is called."""
@@ -142,8 +144,7 @@ class Attempts:
         except (PluginError, TimeoutError, OSError) as error:  # the row stays, the host says it again
             log.warning("a body cannot be removed yet", extra={"attempt": attempt, "error": str(error)})
             return
-        await self.desk.output.remove(attempt, *self.desk.places(entry.instance))
-        await self.desk.journal.remove(attempt)
+        await self._clearing.clear(attempt, self.desk.places(entry.instance))
 
     async def _bodies(self, backend: Backend, entry: Entry) -> list[Handle]:
         """What is to be removed. A body may be there whose handle was never written down; not if it ran."""

@@ -7,7 +7,7 @@ from memory or from files, and never holds up the one who writes.
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -241,13 +241,15 @@ class OutputStore:
             await self._in_thread(segments.load)
         return EndedStream(segments, sealed, self._in_thread)
 
-    async def remove(self, attempt: str, *others: Path) -> None:
-        """Deletes what is kept of an attempt, and these directories with it. May be called twice."""
-        self.close(attempt)
-        await self._in_thread(_remove, self.directory / attempt, *others)
+    async def remove(self, attempts: Mapping[str, Sequence[Path]]) -> None:
+        """Deletes what is kept of these attempts, each with its directories. May be called twice."""
+        for attempt in attempts:
+            self.close(attempt)
+        directories = [path for attempt, others in attempts.items() for path in (self.directory / attempt, *others)]
+        await self._in_thread(_remove, directories)
 
 
-def _remove(*directories: Path) -> None:
+def _remove(directories: Sequence[Path]) -> None:
     for directory in directories:
         try:
             directory.rmdir()

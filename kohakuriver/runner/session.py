@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 MOST_UNREADABLE = 100
 LONGEST_NOTE = 200
 #: acknowledgements of so long are one change of the journal
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.05
 #: from the first word to live
 SETTLE_SECONDS = 35.0
 TAGS = frozenset(kind.__struct_config__.tag for kind in FromHost.__args__)

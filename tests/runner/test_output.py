@@ -336,7 +336,7 @@ async def test_output_that_is_removed_while_it_is_read_is_no_end(tmp_path, live)
     source = stream if live else await store.ended("a", "stdout", sealed)
     reader = frames(source, 0, follow=True)
     await anext(reader)
-    await store.remove("a")
+    await store.remove({"a": ()})
     with pytest.raises(FileNotFoundError):
         [frame async for frame in reader]
     with pytest.raises(FileNotFoundError):
