@@ -23,6 +23,8 @@ from talk import Loose
 
 from kohakuriver.testing.dockerd import IMAGE, Dockerd, why_not
 
+#: the raw containers' network, of the same kind as the runner's own
+BRIDGE = "raw"
 WIDE = Path(__file__).with_name("wide.py")
 AT_ONCE = (4, 8, 16)
 EIGHT = 8
@@ -85,15 +87,16 @@ def stage() -> Iterator[Stage]:
         try:
             dockerd.start()
             dockerd.load_image()
+            dockerd.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", BRIDGE)
             with Place() as place:
                 cluster = Cluster(place)
                 cluster.start_host()
-                plugins = {"plugins.docker": {"socket": str(dockerd.socket), "network": "none"}}
+                plugins = {"plugins.docker": {"socket": str(dockerd.socket)}}
                 runners = {
                     name: cluster.add_runner(name, plugins, [sys.executable, str(WIDE), str(cores)])
                     for name, cores in NODES.items()
                 }
-                found = Stage(cluster, runners, dockerd, Where(str(dockerd.socket), IMAGE))
+                found = Stage(cluster, runners, dockerd, Where(str(dockerd.socket), IMAGE, BRIDGE))
                 for name in NODES:
                     found.drain(2, name)
                 yield found

@@ -22,7 +22,7 @@ class Where:
 
     socket: str
     image: str
-    network: str = "none"
+    network: str
 
 
 class Raw:

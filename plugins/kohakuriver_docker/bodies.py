@@ -48,6 +48,7 @@ class Bodies:
         #: made by this process and never asked to start
         self._fresh: set[str] = set()
         self._has_network = False
+        self._networking = asyncio.Lock()
         #: containers that have ended, as they were then: none is started again
         self._ended: dict[str, Container] = {}
         self._looks: dict[str, asyncio.Lock] = {}
@@ -247,15 +248,16 @@ class Bodies:
 
     async def _network(self) -> None:
         """A bridge of ours, on which containers do not reach each other. It stays as long as the node."""
-        if self._has_network:
-            return
-        try:
-            await self._engine.send("GET", f"/networks/{self._names.network}")
-        except EngineError as error:
-            if error.status != MISSING:
-                raise
-            await self._make_network()
-        self._has_network = True
+        async with self._networking:  # the daemon makes two of one name when it is asked twice at once
+            if self._has_network:
+                return
+            try:
+                await self._engine.send("GET", f"/networks/{self._names.network}")
+            except EngineError as error:
+                if error.status != MISSING:
+                    raise
+                await self._make_network()
+            self._has_network = True
 
     async def _make_network(self) -> None:
         body = {

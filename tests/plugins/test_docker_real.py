@@ -110,9 +110,23 @@ async def test_networks(opened: Callable) -> None:
     links = "sed -n s/:.*//p /proc/net/dev | tr -d ' ' | sort"
     assert await said(backend, kit.job(shell(links))) == "eth0\nlo\n"
     assert await said(backend, kit.job(shell(links), options=Options(network="none"))) == "lo\n"
-    network = kit.dockerd.docker("network", "ls", "-q", "--filter", f"label=kohakuriver.runner=c/{kit.node}").split()
+    network = networks(kit)
     assert len(network) == 1
     kit.dockerd.docker("network", "rm", *network)
+
+
+async def test_the_first_tasks_of_a_node_share_one_network_when_they_come_together(opened: Callable) -> None:
+    kit, backend = await opened(network="private")
+    handles = await asyncio.gather(*(backend.create(kit.job(("true",))) for _ in range(8)))
+    network = networks(kit)
+    for handle in handles:
+        await backend.remove(handle)
+    kit.dockerd.docker("network", "rm", *network)
+    assert len(network) == 1
+
+
+def networks(kit: DockerKit) -> list[str]:
+    return kit.dockerd.docker("network", "ls", "-q", "--filter", f"label=kohakuriver.runner=c/{kit.node}").split()
 
 
 async def test_two_runners_and_a_stranger_on_one_daemon(opened: Callable) -> None:
