@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: longer than an assignment can take (settings.check_limit); what may still wait then is a removal or a full disk
 SETTLE_SECONDS = 15.0
+#: seconds between two tries to remove a body, at most
+LONGEST_REMOVAL = 300.0
 #: ends before which nothing was reported
 ALONE = frozenset({"refused_for_now", "refused_for_good", "unknown"})
 #: how an attempt without a handle may have ended although its body was made
@@ -39,6 +41,9 @@ class Attempts:
         self._admitting: dict[str, WireReserved] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
         self._clearing = Clearing(desk, group)
+        #: removals that failed: how long the last wait was, and which wait now
+        self._removals: dict[str, float] = {}
+        self._waiting: set[str] = set()
 
     def supervise(self, attempt: str) -> None:
         """Starts the attempt's supervisor; once, however often it is called."""
@@ -141,10 +146,25 @@ class Attempts:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
                     for handle in await self._bodies(backend, entry):
                         await backend.remove(handle)
-        except (PluginError, TimeoutError, OSError) as error:  # the row stays, the host says it again
+        except (PluginError, TimeoutError, OSError) as error:  # the row stays
             log.warning("a body cannot be removed yet", extra={"attempt": attempt, "error": str(error)})
+            self._later(attempt)
             return
+        self._removals.pop(attempt, None)
         await self._clearing.clear(attempt, self.desk.places(entry.instance))
+
+    def _later(self, attempt: str) -> None:
+        """Tries the removal again by itself, ever more seldom; the host says it but once a session."""
+
+        async def again(wait: float) -> None:
+            await self.desk.clock.sleep(wait)
+            self._waiting.discard(attempt)
+            self.forget(attempt)
+
+        if attempt not in self._waiting:
+            self._waiting.add(attempt)
+            wait = self._removals[attempt] = min(2 * self._removals.get(attempt, 1.0), LONGEST_REMOVAL)
+            self._group.create_task(again(wait), name=f"remove {attempt}")
 
     async def _bodies(self, backend: Backend, entry: Entry) -> list[Handle]:
         """What is to be removed. A body may be there whose handle was never written down; not if it ran."""
