@@ -135,10 +135,10 @@ class Source:
             async with self._open(node, BEYOND, follow=False) as connection:
                 offset, _ = await _frame_soon(connection)
                 return offset
-        except BROKEN:
+        except BROKEN as error:
             stored = await self._archived()
             if stored is None:
-                raise
+                raise _unreachable(error) from None
             return stored.size
 
     async def read(self, offset: int) -> AsyncGenerator[Chunk]:
@@ -152,10 +152,10 @@ class Source:
                 async for at, data in self._live(node, offset, follow=False):
                     yield at, data
                     offset = at + len(data)
-            except BROKEN:
+            except BROKEN as error:
                 stored = await self._archived()
                 if stored is None:
-                    raise
+                    raise _unreachable(error) from None
             else:
                 return
         async for chunk in self._stored(stored, offset):
@@ -188,9 +188,9 @@ class Source:
                             offset = at + len(data)
                         # it ends there when the run has ended
                         return
-                except BROKEN:
+                except BROKEN as error:
                     if self._cut_off(node):
-                        raise
+                        raise _unreachable(error) from None
                     log.debug("a followed stream broke", extra={"action": "output", "attempt": self.attempt})
                 if not await self._news(changes):
                     return
@@ -278,6 +278,11 @@ class Source:
             return await self.host.blobs.read(path, offset, count)
         except FileNotFoundError:
             raise Gone("the output was removed: it was kept long enough") from None
+
+
+def _unreachable(error: Exception) -> Unreachable:
+    """The error in words for people, whatever way the stream failed."""
+    return error if isinstance(error, Unreachable) else Unreachable("the stream from the node broke off; try again")
 
 
 async def _frame_soon(connection: Connection) -> Chunk:

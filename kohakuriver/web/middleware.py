@@ -15,6 +15,8 @@ from kohakuriver.web.guard import Guard
 
 log = logging.getLogger(__name__)
 
+#: set once the headers of an answer are on their way
+ANSWERED: web.RequestKey[bool] = web.RequestKey("answered", bool)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -32,6 +34,7 @@ def make_middleware(guard: Guard) -> Middleware:
             guard.check_host(request.headers.get("Host"))
             return await handler(request)
         except KohakuRiverError as error:
+            _refuse_second_answer(request, error)
             response = problems.from_error(error, request_id)
             if response.status >= 500:
                 log.warning(
@@ -45,11 +48,12 @@ def make_middleware(guard: Guard) -> Middleware:
         except (asyncio.CancelledError, ConnectionError):
             raise
         # a bug: the log is told, and the client gets the request id to quote
-        except Exception:
+        except Exception as error:
             log.exception(
                 "request failed unexpectedly",
                 extra={"action": "request", "request_id": request_id, "method": request.method, "path": request.path},
             )
+            _refuse_second_answer(request, error)
             return problems.from_bug(request_id)
 
     return answer
@@ -59,6 +63,7 @@ def make_stamp(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awai
     """The signal handler that puts our headers on every answer; what a handler set itself stays."""
 
     async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+        request[ANSWERED] = True
         headers = response.headers
         for name, value in guard.headers.items():
             headers.setdefault(name, value)
@@ -69,6 +74,12 @@ def make_stamp(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awai
             headers["X-Request-ID"] = request_id
 
     return stamp
+
+
+def _refuse_second_answer(request: web.Request, error: Exception) -> None:
+    """In the middle of an answer another one would be taken for a part of it, and waited on for ever: it breaks off."""
+    if ANSWERED in request:
+        raise ConnectionResetError(f"the answer broke off: {error!r}") from error
 
 
 def _request_id(request: web.Request) -> str:

@@ -2,12 +2,15 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from kohakuriver.domain.access import Role
+from kohakuriver.errors import Unreachable
 from kohakuriver.host import enrol
 from kohakuriver.host.output import Reading
 from kohakuriver.testing.hosts import add_account
+from kohakuriver.testing.runners import Bytes, add_node, answer
 from kohakuriver.wire import api, urls
 from kohakuriver.wire.link import BackendInfo, WireCell
 
@@ -132,13 +135,13 @@ async def test_output_of_others_does_not_exist(web, node):
     assert (await web.get(f"{urls.TASKS}/{task}/output/nonsense", as_="operator")).status == 404
 
 
-async def test_output_that_breaks_off_is_not_passed_off_as_whole(web, node, monkeypatch):
-    from kohakuriver.errors import Unreachable
+@pytest.mark.parametrize("error", [Unreachable("gone"), ValueError("a bug")])
+async def test_output_that_breaks_off_is_not_passed_off_as_whole(web, node, monkeypatch, error):
     from kohakuriver.host import output
 
     async def chunks():
         yield b"first"
-        raise Unreachable("gone")
+        raise error
 
     async def read_output(*_, **__):
         return Reading(offset=3, dropped=1, chunks=chunks())
@@ -168,3 +171,22 @@ async def test_a_machine_joins_over_http_once(web):
     assert (again.status, again.json["code"]) == (410, "gone")
     taken = await web.post(urls.NODE_TOKENS, as_="admin", json={"name": "node7"})
     assert (taken.status, taken.json["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("sent", [b"", bytes(8) + (3).to_bytes(4, "big") + b"onetw"], ids=["at once", "later"])
+async def test_a_node_whose_stream_breaks_is_no_fault_of_the_service(web, host, caplog, sent):
+    peer = await add_node(host, "node2")
+    await peer.connect()
+    task = await submitted(web)
+    await host.scheduler.tick()
+    await peer.tell("accepted", f"{task}.1")
+    await peer.tell("started", f"{task}.1")
+    asking = asyncio.ensure_future(web.get(f"{urls.TASKS}/{task}/output/stdout", as_="user"))
+    await answer(peer, Bytes(sent))
+    if sent:
+        with pytest.raises(aiohttp.ClientError):
+            await asking
+    else:
+        assert (await asking).status == 503
+    ours = [record for record in caplog.records if record.name.startswith("kohakuriver")]
+    assert [record.message for record in ours if record.exc_info] == []
