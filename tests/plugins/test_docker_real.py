@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from kohakuriver_docker import order, output
 from kohakuriver_docker.backend import DockerBackend
 from kohakuriver_docker.config import Options
 
@@ -221,3 +222,49 @@ async def test_output_is_read_on_from_the_log_after_a_restart_in_the_middle(open
         assert bytes(stored) == b"".join(b"%d\n" % number for number in range(1, 400_001))
         assert (await again.wait(handle, started)).code == 0
         await again.remove(handle)
+
+
+@pytest.mark.parametrize("much", [0, 2**30], ids=["its beginning is known", "its beginning is not known"])
+async def test_a_log_that_lost_its_beginning_is_told_as_such(
+    opened: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: int
+) -> None:
+    """While the runner is away more is written than the daemon keeps: what is left is taken, and more may be missing."""
+    monkeypatch.setitem(order.LOGS, "Config", {"max-size": "100k", "max-file": "2", "compress": "false"})
+    monkeypatch.setattr(output, "KEPT", 100 * 1024)
+    monkeypatch.setattr(output, "MUCH", much)
+    kit, backend = await opened()
+    (tmp_path / "scratch").mkdir()
+    mount = Mount(source=tmp_path / "scratch", target="/local_temp")
+    text = "echo first; while [ ! -e /local_temp/go ]; do sleep 0.05; done; seq 1 100000"
+    handle, started = await begin(backend, kit.job(shell(text), mounts=(mount,)))
+    chunks = backend.output(handle, started, Offsets())
+    assert (await anext(chunks)).data == b"first\n"
+    if not much:
+        begins = kit.state / "begins" / handle.data["instance"]
+        reading = asyncio.ensure_future(anext(chunks))
+        while not begins.exists():
+            await asyncio.sleep(0.02)
+        reading.cancel()
+        await asyncio.wait({reading})
+    await backend.close()
+    (tmp_path / "scratch/go").touch()
+    async with kit.open() as again:
+        await again.wait(handle, started)
+        found = [chunk async for chunk in again.output(handle, started, Offsets(stdout=6))]
+        data = b"".join(chunk.data for chunk in found)
+        assert found[0].offset == 6
+        assert any(chunk.at_least for chunk in found)
+        assert data.endswith(b"99999\n100000\n")
+        assert b"first" not in data
+        assert 10_000 < len(data) < 500_000
+        await again.remove(handle)
+
+
+async def test_a_log_that_is_whole_is_known_to_be(opened: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "MUCH", 0)
+    kit, backend = await opened()
+    handle, started = await begin(backend, kit.job(shell("seq 1 1000")))
+    first = [chunk async for chunk in backend.output(handle, started, Offsets())]
+    again = [chunk async for chunk in backend.output(handle, started, Offsets(stdout=100))]
+    assert b"".join(chunk.data for chunk in again) == b"".join(chunk.data for chunk in first)[100:]
+    assert not any(chunk.at_least for chunk in again)

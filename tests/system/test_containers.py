@@ -164,7 +164,7 @@ def test_200_containers_while_host_and_runner_are_killed(apart: Cluster, dockerd
     _until_all_ended(apart, tasks)
     assert moments == 2 * KILLS, f"only {moments} of the kills came while an attempt was being made"
     check_all(apart, tasks)
-    until(lambda: not _left_of(apart, dockerd), within=60, what="no container is left", tell=apart.story)
+    until(lambda: not _left_of(apart, dockerd), within=120, what="no container is left", tell=apart.story)
 
 
 def test_containers_while_docker_is_restarted_twice(apart: Cluster, dockerd: Dockerd) -> None:
@@ -177,7 +177,7 @@ def test_containers_while_docker_is_restarted_twice(apart: Cluster, dockerd: Doc
         dockerd.start()
     _until_all_ended(apart, tasks)
     check_all(apart, tasks, may_lack_words=True)
-    until(lambda: not _left_of(apart, dockerd), within=60, what="no container is left", tell=apart.story)
+    until(lambda: not _left_of(apart, dockerd), within=120, what="no container is left", tell=apart.story)
 
 
 def _submit(cluster: Cluster, works: list[Box]) -> dict[str, Box]:
