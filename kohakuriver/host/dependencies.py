@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 BY = Cause(actor="dependencies")
 WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
 AGAIN = 1.0
+#: ends that wait for the store at the same time
+AT_ONCE = 256
 
 
 @dataclass(kw_only=True)
@@ -133,15 +135,22 @@ class Dependencies:
 
     async def tick(self) -> bool:
         """Ends what waits in vain now; False when the store could not take it and it is to be tried again."""
-        for task, reason in list(self._doomed.items()):
-            try:
-                await self._ledger.record(task, NeverSatisfied(reason=reason), BY)
-            except (Conflict, NotFound):
-                # it was ended otherwise, or never stored
-                self._doomed.pop(task, None)
-            except KohakuRiverError as error:
-                log.warning("ending a task that waits in vain failed: %s", error, extra={"action": "after"})
+        doomed = list(self._doomed.items())
+        for at in range(0, len(doomed), AT_ONCE):
+            part = doomed[at : at + AT_ONCE]
+            if not all(await asyncio.gather(*(self._end(task, reason) for task, reason in part))):
                 return False
+        return True
+
+    async def _end(self, task: int, reason: str) -> bool:
+        try:
+            await self._ledger.record(task, NeverSatisfied(reason=reason), BY)
+        except (Conflict, NotFound):
+            # it was ended otherwise, or never stored
+            self._doomed.pop(task, None)
+        except KohakuRiverError as error:
+            log.warning("ending a task that waits in vain failed: %s", error, extra={"action": "after"})
+            return False
         return True
 
     async def _states(self, keys: Collection[Key]) -> dict[Key, Watched]:
