@@ -23,8 +23,9 @@ def why_not() -> str | None:
     """Why no daemon can be started here; None when one can."""
     if os.geteuid() != 0:
         return "needs root for a Docker daemon"
-    if shutil.which("dockerd") is None:
-        return "needs the program dockerd (Debian: docker.io)"
+    for program in ("dockerd", "containerd", "docker"):
+        if shutil.which(program) is None:
+            return f"needs the program {program} (Debian: docker.io)"
     if not BUSYBOX.exists():
         return "needs a static busybox for an image (Debian: busybox-static)"
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=10, check=False).returncode:
