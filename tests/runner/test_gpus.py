@@ -12,7 +12,7 @@ from kohakuriver.runner.probes.nvml import LIBRARY, Session
 from kohakuriver.runner.probes.pci import normal
 from kohakuriver.runner.probes.reading import Missing
 from kohakuriver.testing.nvml import Cards, build, why_not
-from kohakuriver.wire.link import Heartbeat, Refresh, WireReserved
+from kohakuriver.wire.link import Heartbeat, Hello, Refresh, WireReserved
 
 GIB = 2**30
 PATIENCE = 30.0
@@ -54,7 +54,7 @@ async def test_cards_are_told_with_all_that_names_them(cards, tmp_path):
     (folder / "iommu_group").symlink_to("../../../kernel/iommu_groups/42")
     cards.set(1, model="NVIDIA RTX A6000", memory_mb=49152)
     gpus = Gpus(lambda: Session(tmp_path / "sys"))
-    devices = (await gpus.look()).devices
+    devices = (await gpus.look(PATIENCE)).devices
     gpus.close()
     assert [(device.id, device.index) for device in devices] == [(cards.address(i), i) for i in range(3)]
     card = devices[1]
@@ -66,7 +66,7 @@ async def test_cards_are_told_with_all_that_names_them(cards, tmp_path):
 async def test_use_is_told_with_processes(cards, gpus):
     cards.set(0, util=87, used_mb=1024, temp=71, power_mw=250_500, ecc=-1)
     cards.run(0, [(11, 512), (12, 256)])
-    use = (await gpus.look()).uses[0]
+    use = (await gpus.look(PATIENCE)).uses[0]
     assert (use.id, use.utilization, use.memory_used, use.temperature) == (cards.address(0), 0.87, GIB, 71)
     assert (use.power, use.power_limit, use.uncorrected) == (250.5, 400, None)
     assert [(process.pid, process.memory) for process in use.processes] == [(11, GIB // 2), (12, GIB // 4)]
@@ -74,15 +74,15 @@ async def test_use_is_told_with_processes(cards, gpus):
 
 async def test_a_parted_card_is_told_by_its_parts(cards, gpus):
     cards.set(1, mig=2)
-    devices = (await gpus.look()).devices
+    devices = (await gpus.look(PATIENCE)).devices
     assert [device.id for device in devices[1:3]] == [f"{cards.address(1)}/{device.uuid}" for device in devices[1:3]]
     assert [device.index for device in devices] == [0, 1, 1, 2]
     assert all(device.uuid.startswith("MIG-") for device in devices[1:3])
     assert gpus.reading.uses[1].utilization is None
     cards.set(1, mig=0)
-    assert [device.modes for device in (await gpus.look()).devices] == [["host"], [], ["host"]]
+    assert [device.modes for device in (await gpus.look(PATIENCE)).devices] == [["host"], [], ["host"]]
     cards.set(1, mig=None)
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     assert (len(reading.devices), faults(reading)) == (3, [None] * 3)
 
 
@@ -97,59 +97,63 @@ async def test_a_parted_card_is_told_by_its_parts(cards, gpus):
     ],
 )
 async def test_what_speaks_against_a_card_is_told_and_the_others_stay_good(cards, gpus, key, value, words):
-    before = (await gpus.look()).devices
+    before = (await gpus.look(PATIENCE)).devices
     assert faults(gpus.reading) == [None] * 3
     cards.set(1, **{key: value})
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     assert faults(reading) == [None, words, None]
     assert (reading.devices[1].id, reading.devices[1].uuid) == (before[1].id, before[1].uuid)
-    assert faults(await gpus.look()) == [None, words, None]
+    assert faults(await gpus.look(PATIENCE)) == [None, words, None]
 
 
 async def test_an_error_of_a_program_is_told_and_speaks_against_no_card(cards, gpus):
-    await gpus.look()
+    await gpus.look(PATIENCE)
     cards.set(2, xid=13)
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     assert (reading.uses[2].xid, faults(reading)) == (13, [None] * 3)
 
 
 async def test_a_card_lost_from_the_start_is_told_in_words(cards, gpus):
     cards.set(1, lost=2)
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     assert [device.index for device in reading.devices] == [0, 2]
     assert reading.problems == ("GPU 1: NVML says 'gpu is lost' (error 15)",)
 
 
 async def test_a_card_that_vanished_is_remembered_until_it_is_back(cards, gpus):
-    await gpus.look()
+    await gpus.look(PATIENCE)
     cards.set(0, gone=1)
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     vanished = [device.id for device in reading.devices if device.fault is not None]
     assert vanished == [cards.address(0)]
     assert "vanished" in faults(reading)[0]
     cards.set(0, gone=None)
-    assert faults(await gpus.look()) == [None] * 3
+    assert faults(await gpus.look(PATIENCE)) == [None] * 3
 
 
 async def test_a_driver_that_goes_and_comes_back_needs_no_restart(cards, gpus):
-    await gpus.look()
+    await gpus.look(PATIENCE)
     cards.all(driver=9)
     for _ in range(2):
         with pytest.raises(Missing, match="driver not loaded"):
-            await gpus.look()
+            await gpus.look(PATIENCE)
     assert (gpus.told, len(gpus.reading.devices)) == (False, 3)
     cards.all(driver=None, cards=2)
-    reading = await gpus.look()
+    reading = await gpus.look(PATIENCE)
     assert gpus.told
     assert [device.fault is None for device in reading.devices] == [True, True, False]
 
 
 async def test_a_hung_library_holds_up_nobody(cards, gpus):
-    await gpus.look()
+    await gpus.look(PATIENCE)
     cards.set(1, hang=1)
-    for _ in range(3):
-        with pytest.raises(Missing, match=r"has not answered for \d+ s \(nvml\w+ on GPU 1\)"):
-            await gpus.look(0.05)
+    said = ""
+    async with asyncio.timeout(PATIENCE):
+        while "on GPU 1" not in said:
+            with pytest.raises(Missing, match=r"has not answered for \d+ s \(nvml\w+") as missing:
+                await gpus.look(0.05)
+            said = str(missing.value)
+            await asyncio.sleep(0)
     assert (gpus.told, len(gpus.reading.devices)) == (False, 3)
     assert len([thread for thread in threading.enumerate() if thread.name == "nvml"]) == 1
     cards.set(1, hang=None, util=50)
@@ -159,7 +163,7 @@ async def test_a_hung_library_holds_up_nobody(cards, gpus):
                 await gpus.look(1.0)
             except Missing:
                 continue
-    assert (await gpus.look()).uses[1].utilization == 0.5
+    assert (await gpus.look(PATIENCE)).uses[1].utilization == 0.5
 
 
 @pytest.mark.parametrize(
@@ -170,22 +174,28 @@ def test_addresses_are_written_as_sysfs_does(written, address):
     assert normal(written) == address
 
 
-async def test_a_lost_card_is_told_to_the_host_while_the_runner_runs(cards, lab, peer):
+async def test_a_lost_card_is_told_to_the_host_while_the_runner_runs(cards, lab, peer, monkeypatch):
+    monkeypatch.setattr("kohakuriver.runner.runner.FIRST_LOOK_SECONDS", PATIENCE)
     await lab.start()
     hello = peer.hellos[0]
     assert [device.fault for device in hello.cells[0].devices] == [None] * 3
     assert hello.devices_told
     cards.set(1, lost=1)
     cards.run(0, [(os.getpid(), 64)])
-    beats = len([m for m in peer.received if isinstance(m, Heartbeat)])
+
+    def told():
+        """By the newest message that names the cards: a refresh, or the hello of a link that was lost on the way."""
+        newest = [message for message in peer.received if isinstance(message, (Hello, Refresh))][-1]
+        beats = [message for message in peer.received if isinstance(message, Heartbeat)]
+        return [d.fault is None for d in newest.cells[0].devices], [use.id for use in beats[-1].devices]
+
+    wanted = [True, False, True], [cards.address(0), cards.address(2)]
     async with asyncio.timeout(PATIENCE):
-        while not any(isinstance(message, Refresh) for message in peer.received):
+        while not any(isinstance(message, Heartbeat) for message in peer.received) or told() != wanted:
             await lab.hands.pass_time(1)
-    refresh = await peer.message(Refresh)
-    assert [device.fault is None for device in refresh.cells[0].devices] == [True, False, True]
-    beat = await peer.message(Heartbeat, beats + 1)
-    assert [use.id for use in beat.devices] == [cards.address(0), cards.address(2)]
-    assert beat.devices[0].processes[0].attempt == ""
+    await lab.until_live()
+    beat = [message for message in peer.received if isinstance(message, Heartbeat)][-1]
+    assert [(process.pid, process.attempt) for process in beat.devices[0].processes] == [(os.getpid(), "")]
     good, bad = ({"reserved": WireReserved(cpu_milli=1000, devices=[cards.address(i)])} for i in (0, 1))
     await peer.assign("2.1", "sleep", **bad)
     assert "gpu is lost" in (await peer.report("2.1", "refused_for_now")).reason
