@@ -45,7 +45,30 @@ SHOWN: dict[str, Any] = {
     "grace": lambda row: seconds(row["grace"]) if row.get("grace") is not None else "",
     "env": lambda row: " ".join(f"{key}={value}" for key, value in (row.get("env") or {}).items()),
     "secrets": lambda row: " ".join(row.get("secrets") or ()),
+    "array": lambda row: _array(row.get("array") or {}),
+    "after": lambda row: " ".join(map(_after, row.get("after") or ())),
+    "retry": lambda row: _retry(row.get("retry") or {}),
+    "ready": lambda row: moment(row.get("ready")),
+    "lease": lambda row: seconds(row["lease"]) if row.get("lease") is not None else "",
 }  # fmt: skip
+
+
+def _array(place: Mapping[str, Any]) -> str:
+    if not place:
+        return ""
+    most = f", at most {place['most']} at once" if place.get("most") else ""
+    return f"{place['index']} of {place['least']} to {place['greatest']}, {place['count']} tasks{most}"
+
+
+def _after(one: Mapping[str, Any]) -> str:
+    return f"{'batch:' if one['batch'] else ''}{one['id']}{' (any end)' if one['always'] else ''}"
+
+
+def _retry(policy: Mapping[str, Any]) -> str:
+    if not policy:
+        return ""
+    later = f", {seconds(policy['delay'])} later" if policy["delay"] else ""
+    return f"{policy['retried']} of {policy['most']} after {', '.join(policy['on'])}{later}"
 
 
 def print_task(task: Mapping[str, Any], out: Output) -> int:

@@ -367,3 +367,18 @@ def test_waiting_for_a_batch_answers_with_the_first_bad_code(call, peer: Peer) -
         peer.on("GET", f"{TASKS}/{task}/wait", view)
     assert call("task", "wait", "--batch", "sweep").code == 5
     assert peer.asked[0].query["batch"] == "sweep"
+
+
+def test_a_task_among_many_is_shown_in_words(call, peer: Peer) -> None:
+    many = {
+        "array": {"index": 3, "least": 0, "greatest": 15, "count": 16, "most": 4},
+        "after": [{"id": "7", "batch": True, "always": False}, {"id": "8", "batch": False, "always": True}],
+        "retry": {"most": 3, "on": ["failed", "oom"], "delay": 30, "retried": 1},
+        "ready": "2026-01-02T03:04:05Z", "requeue": True, "lease": 60,
+    }  # fmt: skip
+    peer.on("GET", ONE, {**VIEW, **many})
+    shown = call("task", "status", ID).out
+    assert "3 of 0 to 15, 16 tasks, at most 4 at once" in shown
+    assert "batch:7 8 (any end)" in shown
+    assert "1 of 3 after failed, oom, 30s later" in shown
+    assert json.loads(call("task", "status", ID, "-o", "json").out)["retry"] == many["retry"]
