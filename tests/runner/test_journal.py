@@ -53,6 +53,19 @@ async def test_everything_is_there_again_after_reopening(journal):
     await again.close()
 
 
+async def test_a_number_is_never_given_out_twice_though_no_report_is_left(journal):
+    await journal.add(entry(), report("accepted"))
+    await journal.change("7.1", report("started"), phase="running")
+    await journal.acknowledge(2)
+    await journal.acknowledge(1)
+    again = await reopened(journal)
+    assert (again.last_seq, len(again.outbox)) == (2, 0)
+    await again.change("7.1", report("paused"), phase="paused")
+    third = await reopened(again)
+    assert (third.last_seq, third.outbox.next().seq) == (3, 3)
+    await third.close()
+
+
 async def test_another_boot_begins_an_epoch_for_its_newest_numbers_may_be_missing(journal):
     await journal.wake_in("b1")
     await journal.add(entry(), report("accepted"))

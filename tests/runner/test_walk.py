@@ -31,6 +31,31 @@ async def test_runs_and_reports_in_order_and_leaves_nothing(lab, peer):
     assert not (lab.path / "node" / "output" / "7.1").exists()
 
 
+async def test_what_may_be_forgotten_goes_many_at_once(lab, peer):
+    await lab.start()
+    commits = []
+    write = lab.runner.journal._database.write
+
+    async def counted(statements, *arguments, **named):
+        commits.append([sql for sql, _ in statements if sql.startswith("DELETE FROM attempts")])
+        await write(statements, *arguments, **named)
+
+    lab.runner.journal._database.write = counted
+    peer.forget_ended = False
+    names = [f"7.{number}" for number in range(1, 6)]
+    for name in names:
+        await peer.assign(name, "say", "", "", "0", reserved=WireReserved(cpu_milli=100))
+    for name in names:
+        await peer.report(name, "exited")
+    while list(lab.runner.journal.open_entries()):
+        await asyncio.sleep(0.005)
+    await peer.send(Forget(attempts=names))
+    while lab.runner.journal.attempts:
+        await asyncio.sleep(0.005)
+    assert max(map(len, commits)) == len(names)
+    assert not list((lab.path / "node" / "jobs").iterdir())
+
+
 async def test_a_second_assignment_starts_nothing_and_is_answered(lab, peer):
     await lab.start()
     message = await peer.assign("7.1", "sleep")
