@@ -61,7 +61,6 @@ class Scheduler:
         self.strategy = strategy
         self._wake = asyncio.Event()
         self._underway = Underway()
-        self._ends = TimeLeft(board, clock)
         self._turns: dict[int, int] = {}
         #: what is not in the queue although it waits, with the reasons; told by who holds it back
         self.blocked: Callable[[], Mapping[int, Reason]] = dict
@@ -171,14 +170,14 @@ class Scheduler:
 
     def snapshot(self) -> Snapshot:
         """All nodes as placement sees them now."""
-        now = self._clock.monotonic()
+        now, at = self._clock.monotonic(), self._clock.now()
         members = self._roster.live()
         reserved = {member.id: tuple(self._board.reserved(member.id).values()) for member in members}
         return Snapshot(
             nodes=tuple(_as_held(member.snapshot(now), reserved[member.id]) for member in members),
             reserved=reserved,
-            at=self._clock.now(),
-            ends=self._ends,
+            at=at,
+            ends=TimeLeft(self._board, at),
             turns=self._turns,
         )
 

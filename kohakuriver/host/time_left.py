@@ -1,18 +1,19 @@
 """When what holds a place will have ended at the latest, as far as time limits tell. Nothing is reckoned unasked."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from kohakuriver.domain.tasks import HOLDING, Status, Task, Wanted
 from kohakuriver.host.board import Board
-from kohakuriver.host.clock import Clock
 
 
 class TimeLeft(Mapping[int, float]):
-    """Seconds from now by task; without those of which nobody knows: no time limit, or paused."""
+    """Seconds from a moment on by task; without those of which nobody knows: no time limit, or paused."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    def __init__(self, board: Board, moment: datetime) -> None:
+        """One moment for one plan: the same question always has the same answer."""
         self._board = board
-        self._clock = clock
+        self._moment = moment
 
     def __getitem__(self, task: int) -> float:
         known = self._board.get(task)
@@ -30,7 +31,7 @@ class TimeLeft(Mapping[int, float]):
         whole = float(spec.time_limit + spec.grace)
         if task.status is not Status.RUNNING or task.started is None:
             return whole
-        return whole - (self._clock.now() - task.started).total_seconds()
+        return whole - (self._moment - task.started).total_seconds()
 
     def __iter__(self) -> Iterator[int]:
         return (task.id for task in self._board.all() if task.status in HOLDING and task.id in self)

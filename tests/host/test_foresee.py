@@ -110,6 +110,23 @@ async def test_a_waiting_task_starts_by_the_time_limits_of_what_runs(host, ann, 
     assert (place.node, place.window.text) == ("node1", "now")
 
 
+async def test_a_plan_is_of_one_moment_whatever_the_clock_does_meanwhile(host, ann, node, clock, monkeypatch):
+    await running(host, ann, node, cores=3, time_limit=100)
+    await submit(host, ann, cores=4)
+    (small,) = await submit(host, ann, cores=1, time_limit=10)
+    wall = clock.now
+
+    def moves_on():
+        clock.advance(0.001)
+        return wall()
+
+    monkeypatch.setattr(clock, "now", moves_on)
+    (place,) = (await asked(host, ann, cores=1, time_limit=10)).places
+    assert place.node is None
+    assert await host.scheduler.tick() == 1
+    assert host.board.get(small).status is Status.ASSIGNED
+
+
 async def test_where_no_time_limit_is_known_the_window_says_how_many_lack_one(host, ann, node):
     await running(host, ann, node, cores=2)
     await running(host, ann, node, cores=1, time_limit=60)
