@@ -113,7 +113,7 @@ class Archive:
         await asyncio.sleep(GATHER_SECONDS)
         attempts = list(self._forgets.pop(member.id))
         for at in range(0, len(attempts), link.PAGE):
-            if member.session is not None:  # otherwise the next session's inventory asks for it
+            if member.session is not None and member.connected:  # otherwise the next session's inventory asks for it
                 member.session.send(link.Forget(attempts=attempts[at : at + link.PAGE]))
 
     def _fetch_later(self, member: Member, attempt: str) -> None:

@@ -129,3 +129,35 @@ async def test_an_end_that_comes_while_the_name_is_looked_up_is_not_waited_for(h
     monkeypatch.setattr(tasks, "find_tasks", slow)
     async with asyncio.timeout(PATIENCE):
         assert (await tasks.wait_task(host, ann, "train", 60)).status == "completed"
+
+
+async def test_what_may_be_forgotten_is_not_told_before_the_next_session_has_been_greeted(host, ann, node, monkeypatch):
+    task = await running(host, ann, node)
+    gather, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_seconds):
+        gather.set()
+        await go.wait()
+
+    monkeypatch.setattr("kohakuriver.host.archive.asyncio", Sleeps(slow))
+    await node.tell("exited", task.attempt, **exited(0))
+    await gather.wait()
+    await node.drop()
+    pipe = node.begin()
+    go.set()
+    pipe.feed(node.hello())
+    await pipe.heard(link.Welcome)
+    assert not pipe.of(link.Forget)
+    monkeypatch.undo()
+    pipe.feed(link.Inventory(held=[link.Held(attempt=task.attempt, phase="exited")]))
+    assert (await pipe.heard(link.Forget)).attempts == [task.attempt]
+
+
+class Sleeps:
+    """asyncio with a sleep of the test's."""
+
+    def __init__(self, sleep):
+        self.sleep = sleep
+
+    def __getattr__(self, name):
+        return getattr(asyncio, name)
