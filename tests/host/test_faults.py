@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from kohakuriver.domain.access import Role
 from kohakuriver.domain.tasks import Status
 from kohakuriver.errors import KohakuRiverError, StorageFull
-from kohakuriver.host import control
+from kohakuriver.host import control, nodes
 from kohakuriver.host.archive import Archive
 from kohakuriver.host.board import Board
 from kohakuriver.host.liveness import Liveness
@@ -124,6 +125,23 @@ async def test_the_board_after_a_restart_is_the_board_before(tmp_path):
         assert host.ids.next() > last - 10
         assert not found.connected
         await agree(host)
+
+
+async def test_a_drain_and_its_reason_hold_over_a_restart(tmp_path):
+    clock = FakeClock()
+    async with again(tmp_path, clock) as host:
+        boss, node = await add_account(host, "boss", Role.OPERATOR), await add_node(host)
+        await node.connect()
+        await nodes.drain(host, boss, "node1", "new disk")
+        (task,) = await submit(host, boss)
+    async with again(tmp_path, clock) as host:
+        peer = Peer(host, host.roster.named("node1"))
+        await peer.connect()
+        assert await host.scheduler.tick() == 0
+        assert (await nodes.show_node(host, boss, "node1")).drain_reason == "new disk"
+        await nodes.undrain(host, boss, "node1")
+        assert await host.scheduler.tick() == 1
+        assert host.board.get(task).node == peer.member.id
 
 
 async def test_a_restarted_host_picks_up_where_its_runners_stand(tmp_path):
