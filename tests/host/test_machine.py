@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kohakuriver.domain.access import Role
-from kohakuriver.domain.tasks import Status, parse_attempt
+from kohakuriver.domain.tasks import HOLDING, Status, parse_attempt
 from kohakuriver.errors import Conflict, KohakuRiverError
 from kohakuriver.host import control
 from kohakuriver.store.models import EventRow, ReservationRow, TaskRow
@@ -140,6 +140,8 @@ class Cluster(RuleBasedStateMachine):
         self.machines = [Machine(name) for name in NAMES]
         self.final = {}
         self.given_up = set()
+        #: how often another attempt of a task was wanted
+        self.again = Counter()
 
     def run(self, work):
         return self.loop.run_until_complete(work)
@@ -174,12 +176,26 @@ class Cluster(RuleBasedStateMachine):
 
     # People
 
-    @rule(copies=st.integers(1, 3), cores=st.integers(1, CORES), where=st.sampled_from([[], ["node1"], ["node2"]]))
-    def submit(self, copies, cores, where):
-        self.known.update(self.run(submit(self.host, self.ann, copies=copies, cores=cores, targets=where)))
+    @rule(
+        copies=st.integers(1, 3),
+        cores=st.integers(1, CORES),
+        where=st.sampled_from([[], ["node1"], ["node2"]]),
+        retries=st.integers(0, 2),
+    )
+    def submit(self, copies, cores, where, retries):
+        fields = {"copies": copies, "cores": cores, "targets": where, "retries": retries}
+        self.known.update(self.run(submit(self.host, self.ann, **fields)))
+
+    @rule(last=st.integers(0, 3), most=st.integers(1, 2), retries=st.integers(0, 1))
+    def submit_array(self, last, most, retries):
+        fields = {"array": f"0-{last}%{most}", "retries": retries}
+        self.known.update(self.run(submit(self.host, self.ann, **fields)))
 
     @precondition(lambda self: self.known)
-    @rule(data=st.data(), what=st.sampled_from([control.kill, control.kill, control.pause, control.resume, "lost"]))
+    @rule(
+        data=st.data(),
+        what=st.sampled_from([control.kill, control.kill, control.pause, control.resume, control.requeue, "lost"]),
+    )
     def want(self, data, what):
         ref = str(data.draw(st.sampled_from(sorted(self.known))))
         try:
@@ -187,6 +203,7 @@ class Cluster(RuleBasedStateMachine):
                 self.run(control.declare_lost(self.host, self.ann, ref, "given up"))
             else:
                 self.run(what(self.host, self.ann, ref))
+                self.again[int(ref)] += what is control.requeue
         except Conflict:
             pass
 
@@ -302,6 +319,7 @@ class Cluster(RuleBasedStateMachine):
         for machine in self.machines:
             assert all(count == 1 for count in machine.starts.values())  # I2
             await self.check_room(machine)
+        self.check_numbers()
         for task, row in rows.items():
             status = Status(row["status"])
             before = self.final.get(task)
@@ -316,6 +334,16 @@ class Cluster(RuleBasedStateMachine):
                     machine.exits[attempt] for machine in self.machines if attempt in machine.exits
                 ]
         await self.check_history(rows)
+
+    def check_numbers(self):
+        """No task runs twice at once, whatever attempt; no array holds more than it allows."""
+        bodies = [(a, body) for machine in self.machines for a, body in machine.journal.items()]
+        alive = Counter(parse_attempt(attempt)[0] for attempt, body in bodies if body.phase in {"running", "paused"})
+        assert all(count == 1 for count in alive.values()), alive
+        holding = [task for task in self.host.board.all() if task.status in HOLDING and task.id not in self.given_up]
+        for batch, count in Counter(task.batch for task in holding).items():
+            array = next(task.spec.array for task in holding if task.batch == batch)
+            assert array is None or array.most is None or count <= array.most
 
     async def check_room(self, machine):
         """I5: never more than the node has; what was given up and lives counts beyond it."""
@@ -363,9 +391,12 @@ class Cluster(RuleBasedStateMachine):
         for task in self.known:
             final = await stored(self.host, task)
             runs = [a for machine in self.machines for a in machine.starts if parse_attempt(a)[0] == task]
-            assert len(runs) <= 1, (runs, final, await self.story(task))
+            assert len(runs) <= 1 + final.retried + self.again[task], (runs, final, await self.story(task))
             if final.status in {Status.COMPLETED, Status.FAILED} and final.exit.code is not None:
-                assert runs == [final.attempt]
+                assert final.attempt in runs
+            failed = final.status is Status.FAILED and final.exit.code and final.wanted == "run"
+            if failed and final.spec.retry and task not in self.given_up:
+                assert final.retried == final.spec.retry.most
         assert await self.host.store.reader.of(ReservationRow).all().count() == 0
 
     async def story(self, task):
