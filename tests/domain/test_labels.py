@@ -94,7 +94,10 @@ def test_what_no_node_has_is_told_with_what_there_is(texts, words):
 
 
 def test_a_target_must_hold_them_too():
-    assert never_fits(NODES, asking("fast", target="node2")).text == "the only node does not have fast; none has a label fast"
+    assert (
+        never_fits(NODES, asking("fast", target="node2")).text
+        == "the only node does not have fast; none has a label fast"
+    )
     assert where(plan(NODES, [task(1, asking("fast", target="node1"))])) == {1: 1}
 
 
