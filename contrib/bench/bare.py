@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from figures import Book
 from serving import ROOT, processes_under
 
@@ -120,8 +121,10 @@ def _docker(top: Path) -> Iterator[Dockerd]:
         dockerd.socket.chmod(0o666)  # as an account of the group docker has it
         yield dockerd
     finally:
-        _end(top, but=str(dockerd.directory))
-        dockerd.close()
+        try:
+            _end(top)
+        finally:
+            dockerd.close()
 
 
 def _home(top: Path, name: str) -> Path:
@@ -131,9 +134,13 @@ def _home(top: Path, name: str) -> Path:
     return home
 
 
-def _end(top: Path, but: str = "\0") -> None:
-    """Ends what was started, the daemon apart."""
+def _end(top: Path) -> None:
+    """Ends what was started by hand, the daemon apart. May be called twice."""
     for name in ("first", "second"):
-        for process in processes_under(top / name):
-            if but not in " ".join(process.cmdline()):
+        left = processes_under(top / name)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
                 process.terminate()
+        for process in psutil.wait_procs(left, timeout=15)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
