@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +36,8 @@ PROBE_LIMIT = 8.0
 ONE_WAIT = 300.0
 #: seconds between two tries while the daemon is away
 RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
+#: how long a container is young, and seconds after which one that was is signalled once more
+YOUTH, AGAIN = timedelta(seconds=2), 1.0
 #: seconds that a killed container may take to be gone
 DEATH = 60.0
 MOUNT_LIMIT = 5.0
@@ -135,8 +138,13 @@ class DockerBackend(Backend, CanPause, CanClaim):
         if grace > 0:
             if not await self._signal(name, "SIGTERM"):
                 return
-            if await self._until_ended(name, grace):
+            patience = min(grace, AGAIN) if await self._is_young(name) else grace
+            if await self._until_ended(name, patience):
                 return
+            if patience < grace:
+                await self._signal(name, "SIGTERM")
+                if await self._until_ended(name, grace - patience):
+                    return
         if await self._signal(name, "SIGKILL") and not await self._until_ended(name, DEATH):
             raise PluginError(f"container {name[:12]} was killed and does not end")
 
@@ -218,6 +226,14 @@ class DockerBackend(Backend, CanPause, CanClaim):
             if error.status != MISSING:
                 raise
         return True
+
+    async def _is_young(self, name: str) -> bool:
+        """Whether its init may not have been up when the signal came: the kernel keeps no signal for a process 1."""
+        try:
+            started = (await self._bodies.look(name)).state.started
+        except EngineError:
+            return False
+        return datetime.now(UTC) - started < YOUTH
 
     async def _signal(self, name: str, signal: str) -> bool:
         """Whether there was anybody to signal."""
