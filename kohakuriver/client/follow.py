@@ -113,6 +113,8 @@ class OutputReader:
             self._patience.worked()
             if dropped:
                 self._patience.tell(f"{part.stream}: at least {dropped} bytes before offset {self.offset} were dropped")
+            if response.headers.get("X-At-Least"):
+                self._patience.tell(f"{part.stream}: there may have been more: its runtime was away for a while")
             for data in _pieces(response, lambda: f"the output of task {self.task} broke off at offset {self.offset}"):
                 self._write(data)
                 self.offset += len(data)

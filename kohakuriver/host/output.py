@@ -38,11 +38,15 @@ Chunk = tuple[int, bytes]
 
 @dataclass(kw_only=True)
 class Reading:
-    """Bytes from `offset` on; `dropped` bytes before it were asked for and are gone. Close it when done."""
+    """Bytes from `offset` on; `dropped` bytes before it were asked for and are gone. Close it when done.
+
+    `at_least`: more may have been written that nobody took, and nobody knows how much.
+    """
 
     offset: int
     dropped: int
     chunks: AsyncGenerator[bytes]
+    at_least: bool = False
 
     async def close(self) -> None:
         await self.chunks.aclose()
@@ -83,7 +87,10 @@ async def read_output(
     if follow and attempt is None and task.status in NOT_STARTED:
         source.generation = 0
     chunks = source.follow(start) if follow else source.read(start)
-    return await _reading(chunks, start, limit, peek=not follow)
+    reading = await _reading(chunks, start, limit, peek=not follow)
+    stored = None if follow else await source.archived()
+    reading.at_least = stored is not None and stored.at_least
+    return reading
 
 
 async def _reading(chunks: AsyncGenerator[Chunk], start: int, limit: int | None, *, peek: bool) -> Reading:
@@ -125,7 +132,7 @@ class Source:
 
     async def size(self) -> int:
         """Bytes written so far. Raises Unreachable."""
-        stored = await self._archived()
+        stored = await self.archived()
         if stored is not None:
             return stored.size
         node = await self._place(await self.host.ledger.find(self.task))
@@ -136,14 +143,14 @@ class Source:
                 offset, _ = await _frame_soon(connection)
                 return offset
         except BROKEN as error:
-            stored = await self._archived()
+            stored = await self.archived()
             if stored is None:
                 raise _unreachable(error) from None
             return stored.size
 
     async def read(self, offset: int) -> AsyncGenerator[Chunk]:
         """What there is from the offset on. A node that lets go of it in between leaves the archive to read on from."""
-        stored = await self._archived()
+        stored = await self.archived()
         if stored is None:
             node = await self._place(await self.host.ledger.find(self.task))
             if node is None:
@@ -153,7 +160,7 @@ class Source:
                     yield at, data
                     offset = at + len(data)
             except BROKEN as error:
-                stored = await self._archived()
+                stored = await self.archived()
                 if stored is None:
                     raise _unreachable(error) from None
             else:
@@ -168,7 +175,7 @@ class Source:
                 task = await self.host.ledger.find(self.task)
                 if not self.generation and (task.final or task.status not in NOT_STARTED):
                     self.generation = task.generation
-                stored = await self._archived()
+                stored = await self.archived()
                 if stored is not None:
                     async for chunk in self._stored(stored, offset):
                         yield chunk
@@ -206,7 +213,7 @@ class Source:
             return True
         return False
 
-    async def _archived(self) -> StoredOutput | None:
+    async def archived(self) -> StoredOutput | None:
         return await load_output(self.host.store.reader, self.attempt, self.stream)
 
     def _cut_off(self, node: int | None) -> bool:

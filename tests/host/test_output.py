@@ -59,6 +59,15 @@ def replace_data(stdout):
     return link.Sealed(size=stdout.size, head=stdout.head, tail=stdout.tail, at_least=stdout.at_least)
 
 
+@pytest.mark.parametrize("at_least", [False, True])
+@pytest.mark.parametrize("kept", [inline, archived])
+async def test_that_there_may_have_been_more_is_said(host, ann, node, kept, at_least):
+    task = await kept(host, ann, node, sealed(OUT, len(OUT), 0, at_least=at_least))
+    reading = await read_output(host, ann, str(task), "stdout")
+    await reading.close()
+    assert reading.at_least is at_least
+
+
 @pytest.mark.parametrize("kept", [inline, archived])
 @pytest.mark.parametrize(
     ("fields", "offset", "dropped", "data"),

@@ -98,7 +98,9 @@ async def declare_task_lost(call: Call[queries.Query, api.Remark]) -> api.TaskVi
 
 
 async def read_output(call: Call[queries.OutputQuery, None]) -> web.StreamResponse:
-    """Bytes of one stream. `X-Offset` is where the first lies, `X-Dropped` how many before it are gone."""
+    """Bytes of one stream. `X-Offset` is where the first lies, `X-Dropped` how many before it are gone, `X-At-Least`
+    that there may have been more than is here.
+    """
     query = call.query
     reading = await output.read_output(
         call.host,
@@ -113,6 +115,8 @@ async def read_output(call: Call[queries.OutputQuery, None]) -> web.StreamRespon
     )
     response = web.StreamResponse(headers={"X-Offset": str(reading.offset), "X-Dropped": str(reading.dropped)})
     response.content_type = BYTES
+    if reading.at_least:
+        response.headers["X-At-Least"] = "true"
     response.headers["Content-Disposition"] = "attachment"
     response.headers["X-Accel-Buffering"] = "no"
     try:
