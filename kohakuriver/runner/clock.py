@@ -37,3 +37,12 @@ def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
         return path.read_text(encoding="ascii").strip()
     except OSError:
         return "unknown"
+
+
+def heed_cancellation() -> None:
+    """Raises CancelledError in a task that was asked to end. A TaskGroup that fails in the moment of its cancellation
+    raises its failure alone (Python 3.11), and a loop that catches that would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from kohakuriver.errors import KohakuRiverError
-from kohakuriver.runner.clock import Clock
+from kohakuriver.runner.clock import Clock, heed_cancellation
 from kohakuriver.runner.enrol import tls
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.lease import Lease
@@ -73,6 +73,7 @@ class Link:
             while True:
                 began = self._clock.boot()
                 ended = await self._once(http)
+                heed_cancellation()
                 await self._settled()
                 if ended.final:
                     log.error(

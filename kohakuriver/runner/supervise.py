@@ -16,6 +16,7 @@ from kohakuriver.domain.retries import FENCED, GONE, REBOOTED
 from kohakuriver.errors import BackendAway, Invalid, KohakuRiverError, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Exit, Handle, Job, Seen
+from kohakuriver.runner.clock import heed_cancellation
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import ENDING, Entry, without_secrets
 from kohakuriver.runner.lease import FENCED as OUTLIVED
@@ -57,6 +58,7 @@ class Supervisor:
         crashes = 0
         wait = 0.5
         while not self.entry.done:
+            heed_cancellation()
             try:
                 await self._walk()
             except* Unsure as group:

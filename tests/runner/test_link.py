@@ -4,6 +4,7 @@ import asyncio
 
 from aiohttp import web
 
+from kohakuriver.runner.clock import heed_cancellation
 from kohakuriver.runner.link import backoff
 from kohakuriver.wire.link import (
     Ack,
@@ -365,3 +366,26 @@ async def test_a_host_that_is_not_restored_is_told_nothing_twice(lab, peer):
     await peer.assign("8.1", "say", "", "", "0")
     await peer.report("8.1", "exited")
     assert peer.words("7.1") == ["accepted", "started"]
+
+
+async def test_a_session_that_breaks_in_the_moment_of_the_stop_does_not_hold_it_up():
+    async def breaks():
+        raise OSError("the link broke")
+
+    async def loop():
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(breaks())
+                    await asyncio.Event().wait()
+            except* OSError:
+                pass
+            heed_cancellation()
+
+    task = asyncio.ensure_future(loop())
+    await asyncio.sleep(0)
+    # the group's child has failed by the next turn of the loop, in which the cancellation arrives as well
+    asyncio.get_running_loop().call_soon(task.cancel)
+    async with asyncio.timeout(30):
+        await asyncio.wait({task})
+    assert task.cancelled()
