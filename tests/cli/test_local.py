@@ -1,5 +1,6 @@
 """`kohakuriver local`: commands run here, once for each combination of their spans, in processes of their own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -98,11 +99,17 @@ def test_what_cannot_run_is_told(here: Path, words: list[str], code: int, says: 
 
 def test_an_interrupt_ends_what_runs(here: Path) -> None:
     code = "import sys; from kohakuriver.__main__ import main; main()"
-    words = [sys.executable, "-c", code, "local", "--parallel", "sh", "-c", "echo up; exec sleep 1000", "span:{0..1}"]
+    # a shell starts what runs in its background with the signal ignored, and so may have started these tests
+    heeding = ["env", "--default-signal=INT", sys.executable, "-c", code]
+    words = [*heeding, "local", "--parallel", "sh", "-c", "echo up; exec sleep 1000", "span:{0..1}"]
     with subprocess.Popen(words, cwd=here, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(60) == 130
-        os.set_blocking(process.stdout.fileno(), False)
-        assert process.stdout.read() == "", "nobody holds it any more"
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(60) == 130
+            os.set_blocking(process.stdout.fileno(), False)
+            assert process.stdout.read() == "", "nobody holds it any more"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
