@@ -69,6 +69,8 @@ class Archive:
         self._fetching: dict[str, asyncio.Task[None]] = {}
         #: what nodes are about to be told to forget, by node
         self._forgets: dict[int, dict[str, None]] = {}
+        #: when each node was told last, by the loop's clock
+        self._told: dict[int, float] = {}
 
     async def ended(self, member: Member, reports: Sequence[link.Report]) -> None:
         """Reports were committed: forget the attempts of which all is here, fetch the rest."""
@@ -103,14 +105,16 @@ class Archive:
         return task is not None and task.status in HOLDING and task.attempt == attempt
 
     def _forget(self, member: Member, attempts: list[str]) -> None:
-        """Tells the node soon, together with what comes next: nobody waits for it."""
+        """Tells the node at once, or together with what comes soon after the last time: nobody waits for it."""
         waiting = self._forgets.setdefault(member.id, {})
         if attempts and not waiting:
             self._group.create_task(self._tell(member))
         waiting.update(dict.fromkeys(attempts))
 
     async def _tell(self, member: Member) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._told.get(member.id, 0.0) + GATHER_SECONDS - loop.time())
+        self._told[member.id] = loop.time()
         attempts = list(self._forgets.pop(member.id))
         for at in range(0, len(attempts), link.PAGE):
             if member.session is not None and member.connected:  # otherwise the next session's inventory asks for it

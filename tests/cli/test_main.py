@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
@@ -144,6 +146,15 @@ def test_not_signed_in_names_the_next_step(call, peer: Peer) -> None:
     assert "kohakuriver auth login" in call("task", "status", "7").err
 
 
+@pytest.fixture
+def heeding() -> Iterator[None]:
+    """Whoever started these tests in a shell's background made them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding")
 def test_ctrl_c_is_130(call, peer: Peer, monkeypatch) -> None:
     monkeypatch.setattr("kohakuriver.client.http.Client.get", lambda *_words, **_more: os.kill(os.getpid(), 2))
     peer.on("GET", f"{TASKS}/7", {})

@@ -187,15 +187,14 @@ async def test_a_lost_card_is_told_to_the_host_while_the_runner_runs(cards, lab,
         """By the newest message that names the cards: a refresh, or the hello of a link that was lost on the way."""
         newest = [message for message in peer.received if isinstance(message, (Hello, Refresh))][-1]
         beats = [message for message in peer.received if isinstance(message, Heartbeat)]
-        return [d.fault is None for d in newest.cells[0].devices], [use.id for use in beats[-1].devices]
+        processes = [(process.pid, process.attempt) for use in beats[-1].devices for process in use.processes]
+        return [d.fault is None for d in newest.cells[0].devices], [use.id for use in beats[-1].devices], processes
 
-    wanted = [True, False, True], [cards.address(0), cards.address(2)]
+    wanted = [True, False, True], [cards.address(0), cards.address(2)], [(os.getpid(), "")]
     async with asyncio.timeout(PATIENCE):
         while not any(isinstance(message, Heartbeat) for message in peer.received) or told() != wanted:
             await lab.hands.pass_time(1)
     await lab.until_live()
-    beat = [message for message in peer.received if isinstance(message, Heartbeat)][-1]
-    assert [(process.pid, process.attempt) for process in beat.devices[0].processes] == [(os.getpid(), "")]
     good, bad = ({"reserved": WireReserved(cpu_milli=1000, devices=[cards.address(i)])} for i in (0, 1))
     await peer.assign("2.1", "sleep", **bad)
     assert "gpu is lost" in (await peer.report("2.1", "refused_for_now")).reason

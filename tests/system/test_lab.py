@@ -54,8 +54,9 @@ class Stranger:
 
     def starts(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self.became, *words], cwd=self.checkout, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            ["env", "--default-signal=INT", *self.became, *words], cwd=self.checkout, env=self.env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
         )  # fmt: skip
 
     def left_running(self) -> list[str]:

@@ -50,9 +50,9 @@ def _nothing_left(faulty: Faulty) -> Iterator[None]:
 
 @pytest.mark.parametrize(("action", "tag", "way"), FAULTS, ids=lambda word: word)
 def test_one_message_that_fails_changes_no_result(faulty: Faulty, action: str, tag: str, way: str) -> None:
-    """Each fault strikes twice, while a small task and one whose output needs a stream go through their lives."""
+    """Each fault strikes twice, where that can be, while a small task and one whose output needs a stream go through their lives."""
     works = [Work(f"{action}-{tag}-small", 0.2, 500, 41), Work(f"{action}-{tag}-large", 0.0, 300_000, 0)]
-    with faulty.ruled(action, tag, way, times=1 if tag == "dial" else 2, seconds=1.0) as rule:
+    with faulty.ruled(action, tag, way, times=1 if tag in ("dial", "forget") else 2, seconds=1.0) as rule:
         tasks = {faulty.api.submit(*work.command, cores=0, env=faulty.log.env): work for work in works}
         if tag in ("wanted", "hello", "welcome", "inventory"):
             faulty.proxy.reset()

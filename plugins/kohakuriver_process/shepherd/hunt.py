@@ -19,6 +19,8 @@ MARK = "KOHAKURIVER_ATTEMPT"
 FIRST_DELAY = 0.001
 LONGEST_DELAY = 0.05
 QUICK_LOOKS = 20
+#: looks that must all find nothing: one that forks and ends while the table is read is seen in none of its processes
+EMPTY_LOOKS = 3
 
 
 class Hunt:
@@ -89,7 +91,8 @@ class Hunt:
             self._hunted.update(dict.fromkeys(groups.members(body.cage), body))
             if not groups.kill(body.cage):
                 return False
-        found = self._by_descent(body)  # also what was root and left the group
+        # also what was root and left the group
+        found = next((found for _ in range(EMPTY_LOOKS) if (found := self._by_descent(body))), [])
         if not found:
             return True
         self._hunted.update(dict.fromkeys((process.pid for process in found), body))
