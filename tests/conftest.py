@@ -4,15 +4,18 @@ import functools
 import ipaddress
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from kohakuriver.net import tls
 from kohakuriver.testing import dockerd as docker_daemons
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +111,13 @@ def _this_machine_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     _Network.open = folder in ("system", "plugins") or request.node.get_closest_marker("netns") is not None
     yield
     _Network.open = True
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
+    """A host's own certificate: the server's context, and the SHA-256 by which it is pinned."""
+    paths = tls.ensure_certificate(tmp_path / "tls", ["127.0.0.1"], datetime.now(UTC))
+    return tls.server_context(*paths), tls.fingerprint(paths[0])
 
 
 # The skip list: every reason is told in the last lines; in CI only those of contrib/test-skips may stand there

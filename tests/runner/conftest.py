@@ -2,18 +2,12 @@
 
 import asyncio
 import contextlib
-import datetime as dt
-import hashlib
 import heapq
-import ssl
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import WSMsgType, web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.runner import Runner
@@ -370,29 +364,3 @@ async def lab(tmp_path, peer):
     node = Lab(tmp_path, peer)
     yield node
     await node.stop()
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    """A self-signed certificate: (server context, fingerprint)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
-    now = dt.datetime.now(dt.UTC)
-    found = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = found.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path / "host.pem"
-    path.write_bytes(pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, hashlib.sha256(found.public_bytes(serialization.Encoding.DER)).hexdigest()

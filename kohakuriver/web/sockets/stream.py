@@ -42,12 +42,12 @@ class RawConnection:
         self._reader = asyncio.StreamReader(limit=WAITING)
         protocol = _Taken(self._reader, server)
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        protocol.connection_made(_WhileOpen(transport))
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, asyncio.get_running_loop())
         tune(transport.get_extra_info("socket"))
 
     async def read(self, most: int) -> bytes:
-        """Some bytes; b"" at the end."""
+        """Some bytes; b"" at the end. What had come before the connection was lost is still read."""
         return await self._reader.read(most)
 
     async def read_exactly(self, count: int) -> bytes:
@@ -62,13 +62,35 @@ class RawConnection:
             raise ConnectionError("the runner sent a line without end") from None
 
     async def write(self, data: bytes) -> None:
-        """Sends, as fast as the other side reads."""
+        """Sends, as fast as the other side reads. Raises ConnectionError once it is closed."""
+        if self._writer.is_closing():
+            raise ConnectionResetError("the stream is closed")
         self._writer.write(data)
         await self._writer.drain()
 
     def close(self) -> None:
         """Ends both directions. May be called twice."""
         self._writer.close()
+
+
+class _WhileOpen(asyncio.ReadTransport):
+    """A transport's flow control, for as long as there is something to control.
+
+    The HTTP server closes what was lost already, and asyncio's TLS transport lets go of its protocol at a second close:
+    a reader that had paused it and reads on would raise AttributeError from there.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__({"sslcontext": transport.get_extra_info("sslcontext")})
+        self._transport = transport
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
 class _Taken(asyncio.StreamReaderProtocol):
