@@ -42,7 +42,7 @@ def why_no_netns() -> str | None:
         return "needs root for network namespaces"
     if shutil.which("ip") is None:
         return "needs the program ip (Debian: iproute2)"
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=10, check=False).returncode:
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=60, check=False).returncode:
         return "needs a kernel that makes network namespaces for this user"
     return None
 

@@ -28,7 +28,7 @@ def why_not() -> str | None:
             return f"needs the program {program} (Debian: docker.io)"
     if not BUSYBOX.exists():
         return "needs a static busybox for an image (Debian: busybox-static)"
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=10, check=False).returncode:
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, timeout=60, check=False).returncode:
         return "needs a kernel that makes network namespaces for a Docker daemon"
     return None
 
@@ -130,7 +130,7 @@ class Dockerd:
             self._containerd = None
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for place in reversed([place for place in mounts if place.startswith(f"{self.directory}/")]):
-            subprocess.run(["umount", "--lazy", place], timeout=10, check=False)
+            subprocess.run(["umount", "--lazy", place], timeout=60, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
         for group in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
             for folder in sorted([group, *(path for path in group.rglob("*") if path.is_dir())], reverse=True):
@@ -180,7 +180,7 @@ class Dockerd:
 def image_tree(word: str = "") -> bytes:
     """A tar of busybox with all its names, and a file with this word in it."""
     found = io.BytesIO()
-    names = subprocess.run([BUSYBOX, "--list"], capture_output=True, timeout=10, check=True).stdout.decode().split()
+    names = subprocess.run([BUSYBOX, "--list"], capture_output=True, timeout=60, check=True).stdout.decode().split()
     with tarfile.open(fileobj=found, mode="w") as tar:
         tar.add(BUSYBOX, "bin/busybox")
         for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700)):

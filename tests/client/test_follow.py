@@ -48,7 +48,7 @@ def patience(clock: Clock, told: list[str]) -> Patience:
 
 
 def reader(peer: Peer, patience: Patience, written: bytearray, **part) -> OutputReader:
-    client = Client(Place(url=peer.url), timeout=5)
+    client = Client(Place(url=peer.url), timeout=60)
     return OutputReader(client, "7", Part(**part), write=written.extend, patience=patience)
 
 
@@ -180,7 +180,7 @@ def test_errors_of_the_host_end_the_waiting(peer: Peer, patience: Patience) -> N
 def test_changes_begin_with_a_look_at_everything_and_again_after_a_break(peer: Peer, patience: Patience) -> None:
     lines = b'{"id":0,"kind":"hello"}\n', b'not json\n{"id":1,"kind":"task",', b'"ref":"7"}\n'
     peer.on("GET", EVENTS, stream(*lines, breaks=True), stream(b'{"id":2,"kind":"node"}\n'))
-    seen = changes(Client(Place(url=peer.url), timeout=5), patience)
+    seen = changes(Client(Place(url=peer.url), timeout=60), patience)
     assert [next(seen)["kind"] for _ in range(4)] == ["hello", "task", "hello", "node"]
     assert peer.asked[0].headers["Accept"] == "application/x-ndjson"
     seen.close()

@@ -20,7 +20,7 @@ from .scripted import Peer, Reply, closed_port, make_certificate, problem
 
 
 def client(peer: Peer, **facts) -> Client:
-    return Client(Place(url=peer.url, **facts), timeout=5)
+    return Client(Place(url=peer.url, **facts), timeout=60)
 
 
 def test_requests_share_a_connection(peer: Peer) -> None:
@@ -172,7 +172,7 @@ def test_authority_in_a_file_is_trusted(tmp_path) -> None:
 
 def test_https_to_a_plain_port_says_so(peer: Peer) -> None:
     with pytest.raises(Unreachable, match="does it speak https"):
-        Client(Place(url=peer.url.replace("http:", "https:")), timeout=5).get("/a")
+        Client(Place(url=peer.url.replace("http:", "https:")), timeout=60).get("/a")
 
 
 def test_a_credential_that_was_replaced_meanwhile_is_looked_up_again(peer: Peer) -> None:
@@ -185,7 +185,7 @@ def test_a_credential_that_was_replaced_meanwhile_is_looked_up_again(peer: Peer)
     one = Client(found._replace(token="kru_old"), look_again=lambda: found)
     assert one.get("/a") == {"n": 1}
     with Client(found._replace(token="kru_old"), look_again=lambda: found).stream(
-        "/a", accept="*/*", timeout=5
+        "/a", accept="*/*", timeout=60
     ) as reply:
         assert reply.status == 200
         reply.read()

@@ -376,7 +376,7 @@ async def test_only_so_many_sessions_are_opened_at_once(host, away):
     peers = [away] + [await add_node(host, f"n{number}") for number in range(host.settings.handshakes - 1)]
     for peer in peers:
         peer.begin()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not host.links.busy:
             await asyncio.sleep(0)
     for peer in peers:

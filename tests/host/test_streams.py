@@ -61,7 +61,7 @@ async def test_a_ticket_runs_out(host, node, monkeypatch):
 
 
 async def test_a_connection_that_comes_after_all_gave_up_is_closed(host, node, monkeypatch):
-    monkeypatch.setattr(link, "TICKET_SECONDS", 0.01)
+    monkeypatch.setattr(link, "TICKET_SECONDS", 1.0)
     reading = opened(host, node)
     dial = await node.pipe.heard(link.Dial)
     ticket = host.streams.take(dial.ticket, node.member.id)

@@ -49,13 +49,13 @@ def _script(file: Path) -> list[str]:
 
 async def _over(pids: list[int]) -> None:
     """Returns when these are dead: killed they are, but orphans are another's to wait for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any((seen := tree.look(pid)) and seen.state not in "ZX" for pid in pids):
             await asyncio.sleep(0.01)
 
 
 async def _written(file: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not file.exists():
             await asyncio.sleep(0.01)
 

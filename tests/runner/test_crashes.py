@@ -86,7 +86,7 @@ async def test_killed_at_every_step_it_starts_at_most_once_and_its_end_is_true(l
     if program == "goes on" and POINTS.index(point) > POINTS.index("before wait"):
         await peer.report("7.1", "started")
         lab.world.end("7.1", 9)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await freezer.hit.wait()
     await lab.die()
 
@@ -95,7 +95,7 @@ async def test_killed_at_every_step_it_starts_at_most_once_and_its_end_is_true(l
     if program == "goes on":
         await _end(lab, peer)
     report = await peer.report("7.1", "exited")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while lab.entries or lab.world.bodies:
             await asyncio.sleep(0.005)
     assert report.exit.code == 9
@@ -108,7 +108,7 @@ async def _end(lab, peer):
     """Ends the body of this life, if it still runs."""
     if "exited" in peer.words("7.1"):
         return
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "exited" not in peer.words("7.1"):
             body = lab.world.bodies.get("7.1")
             if body is not None and body.phase == "running":

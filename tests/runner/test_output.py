@@ -248,7 +248,7 @@ async def dialled(lab, peer, sink, **fields):
     settings = lab.runner.settings
     object.__setattr__(settings, "host_url", sink.url)
     await peer.send(Dial(ticket="ticket", **fields))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await sink.bodies.get()
 
 

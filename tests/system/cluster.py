@@ -142,7 +142,7 @@ class Cluster:
         assert found, self.host.story()
         return found[1]
 
-    def until_online(self, name: str, within: float = 30.0) -> None:
+    def until_online(self, name: str, within: float = 60.0) -> None:
         self.until_node(name, "online", within)
 
     def until_node(self, name: str, status: str, within: float) -> None:
@@ -151,7 +151,7 @@ class Cluster:
             within=within, what=f"node {name} is {status}", tell=self.story,
         )  # fmt: skip
 
-    def until_status(self, task: str, *statuses: str, within: float = 20.0) -> dict[str, Any]:
+    def until_status(self, task: str, *statuses: str, within: float = 60.0) -> dict[str, Any]:
         """The task, once it is in one of these."""
 
         def look() -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ def links(daemon: Dockerd) -> frozenset[str]:
         ["nsenter", f"--net=/proc/{pid}/ns/net", "cat", "/proc/net/dev"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=True,
     )
     return frozenset(line.partition(":")[0].strip() for line in done.stdout.splitlines()[2:])

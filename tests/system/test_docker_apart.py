@@ -82,11 +82,11 @@ def wire(daemon: Dockerd) -> Iterator[tuple[str, list[str]]]:
         [*enter, "ip", "link", "set", "wire", "up"],
     ]
     for line in lines:
-        subprocess.run(line, check=True, capture_output=True, timeout=20)
+        subprocess.run(line, check=True, capture_output=True, timeout=60)
     try:
         yield f"{NET}.2", enter
     finally:
-        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True, timeout=20)
+        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True, timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def lab() -> Iterator[Lab]:
             ours = [process for process in processes_under(home) if "docker" not in process.name()]
             for process in ours:
                 process.kill()
-            psutil.wait_procs(ours, timeout=10)
+            psutil.wait_procs(ours, timeout=60)
             daemon.close()
 
 

@@ -64,7 +64,7 @@ def _a_life(cluster: Cluster, role: str, both: bool, when: str, step: int, work:
         cluster.api.ask("POST", "/api/v1/tasks", body, **{"Idempotency-Key": work.name})
     until(
         lambda: not server.runs or _over(cluster, work.name),
-        within=30, what=f"{role} dies {when} commit {step}, or the task is over", tell=cluster.story,
+        within=60, what=f"{role} dies {when} commit {step}, or the task is over", tell=cluster.story,
     )  # fmt: skip
     orders.unlink()
     died = not server.runs
@@ -91,7 +91,7 @@ def _over(cluster: Cluster, name: str) -> bool:
     if not found or found[0]["status"] not in FINAL:
         return False
     journal = cluster.runners["one"].data / "runner.db"
-    with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=10)) as connection:
+    with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=60)) as connection:
         return not connection.execute(
             "SELECT 1 FROM attempts WHERE attempt LIKE ?", (found[0]["id"] + ".%",)
         ).fetchall()

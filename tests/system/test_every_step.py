@@ -43,7 +43,7 @@ def at_step(faulty: Faulty, step: str) -> Iterator[str]:
             faulty.until_status(task, "assigned")
         elif step in ("accepted", "started"):
             rule.wait_caught()
-            until(lambda: processes_of(task), within=10, what="it runs on its node", tell=faulty.story)
+            until(lambda: processes_of(task), within=60, what="it runs on its node", tell=faulty.story)
         else:
             faulty.until_status(task, "running")
             if step in ("paused", "resumed"):
@@ -63,9 +63,8 @@ def test_a_kill_holds_at_every_step(faulty: Faulty, step: str) -> None:
     with at_step(faulty, step) as task:
         answered = faulty.api.change("kill", task, {"grace": 1})
         assert answered["status"] in {"killed", "stopping"}
-        began = time.monotonic()
-        until(lambda: not processes_of(task), within=10, what="no process is left", tell=lambda: faulty.told(task))
-    ended = faulty.until_status(task, *FINAL, within=max(1.0, 10 - (time.monotonic() - began)))
+        until(lambda: not processes_of(task), within=60, what="no process is left", tell=lambda: faulty.told(task))
+    ended = faulty.until_status(task, *FINAL, within=60)
     assert ended["status"] == "killed", faulty.told(task)
     holds(
         lambda: faulty.api.status(task) == "killed" and not processes_of(task),
@@ -79,12 +78,12 @@ def test_a_kill_holds_at_every_step(faulty: Faulty, step: str) -> None:
 def test_a_pause_holds_at_every_step(faulty: Faulty, step: str) -> None:
     with at_step(faulty, step) as task:
         faulty.api.change("pause", task)
-        until(lambda: stands_still(task), within=10, what="none of its processes runs", tell=lambda: faulty.told(task))
+        until(lambda: stands_still(task), within=60, what="none of its processes runs", tell=lambda: faulty.told(task))
     # nothing holds it up any more besides the pause
     holds(lambda: stands_still(task), seconds=2, what="none of its processes runs", tell=lambda: faulty.told(task))
     faulty.api.change("resume", task)
     faulty.until_status(task, "running")
-    until(lambda: not stands_still(task), within=10, what="it goes on", tell=lambda: faulty.told(task))
+    until(lambda: not stands_still(task), within=60, what="it goes on", tell=lambda: faulty.told(task))
     faulty.api.change("kill", task, {"grace": 0})
     faulty.until_status(task, "killed")
 
@@ -94,7 +93,7 @@ def test_a_kill_holds_at_whatever_moment_of_the_start_it_comes(faulty: Faulty, l
     task = faulty.api.submit(*WORK, cores=0, grace=0)
     time.sleep(late / 1000)
     faulty.api.change("kill", task)
-    faulty.until_status(task, "killed", within=10)
+    faulty.until_status(task, "killed", within=60)
     assert processes_of(task) == []
     holds(lambda: not processes_of(task), seconds=0.5, what="nothing starts after the kill")
 
@@ -104,7 +103,7 @@ def test_a_pause_holds_at_whatever_moment_of_the_start_it_comes(faulty: Faulty, 
     task = faulty.api.submit(*WORK, cores=0, grace=0)
     time.sleep(late / 1000)
     faulty.api.change("pause", task)
-    until(lambda: stands_still(task), within=10, what="none of its processes runs", tell=lambda: faulty.told(task))
+    until(lambda: stands_still(task), within=60, what="none of its processes runs", tell=lambda: faulty.told(task))
     holds(lambda: stands_still(task), seconds=1, what="none of its processes runs", tell=lambda: faulty.told(task))
     faulty.api.change("resume", task)
     faulty.until_status(task, "running")
@@ -126,10 +125,10 @@ def test_an_acknowledged_wish_outlives_those_who_took_it(faulty: Faulty, verb: s
     finally:
         faulty.proxy.heal()
     if verb == "kill":
-        faulty.until_status(task, "killed", within=15)
+        faulty.until_status(task, "killed", within=60)
         assert processes_of(task) == []
     else:
-        faulty.until_status(task, "paused", within=15)
+        faulty.until_status(task, "paused", within=60)
         holds(lambda: stands_still(task), seconds=1, what="none of its processes runs")
         faulty.api.change("kill", task)
         faulty.until_status(task, "killed")

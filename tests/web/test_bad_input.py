@@ -231,7 +231,7 @@ async def test_a_hundred_connections_that_send_garbage_disturb_nobody(web, quiet
         writer.write(data)
         try:
             writer.write_eof()
-            return await asyncio.wait_for(reader.read(65_536), 20)
+            return await asyncio.wait_for(reader.read(65_536), 60)
         except (ConnectionResetError, BrokenPipeError):
             return b""
         finally:

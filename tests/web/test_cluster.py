@@ -76,7 +76,7 @@ async def follow(web, query="follow=1", accept="application/x-ndjson", as_="view
 
 
 async def line(response):
-    return await asyncio.wait_for(response.content.readline(), 10)
+    return await asyncio.wait_for(response.content.readline(), 60)
 
 
 async def test_changes_come_as_lines_of_json(web, host):

@@ -50,7 +50,7 @@ class Runner:
     async def hear(self, kind):
         """The next message of this kind; others are passed over."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 20)
+            message = await asyncio.wait_for(self.socket.receive(), 60)
             assert message.type is aiohttp.WSMsgType.TEXT, message
             heard = codec.decode(message.data, link.FromHost)
             if isinstance(heard, kind):
@@ -59,7 +59,7 @@ class Runner:
     async def closed(self):
         """The code that the host closes with."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 20)
+            message = await asyncio.wait_for(self.socket.receive(), 60)
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return message.data if message.type is aiohttp.WSMsgType.CLOSE else None
 
@@ -107,7 +107,7 @@ def exited(code=0):
 
 async def offline(host, name):
     """Until the host has seen the end of the session."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with host.changes.subscribe() as changes:
             while host.roster.named(name).session is not None:
                 await changes.next()
@@ -149,7 +149,7 @@ async def test_many_claims_quarantine_the_machine_until_an_operator_forgives_it(
     task, attempt = await running(web, host, good)
     for _ in range(MOST_FAULTS):
         await evil.tell("exited", attempt, **exited())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await host.store.reader.of(NodeRow).get(name="evil")).quarantine:
             await asyncio.sleep(0.01)
     shown = (await web.get(f"{urls.NODES}/evil", as_="viewer")).json
@@ -197,7 +197,7 @@ async def test_a_machine_that_is_closed_again_and_again_is_quarantined(web, host
         await evil.dial()
         await evil.say(link.Heartbeat())
         assert await evil.closed() == 1008
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not host.roster.named("evil").quarantine:
             await asyncio.sleep(0.01)
 

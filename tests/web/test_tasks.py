@@ -109,7 +109,7 @@ async def test_a_wait_ends_with_the_task(web, node):
     short = await web.get(f"{urls.TASKS}/{task}/wait?timeout=0", as_="viewer")
     assert short.json["status"] == "pending"
     await web.post(f"{urls.TASKS}/{task}/kill", as_="user")
-    assert (await asyncio.wait_for(waiting, 10)).json["status"] == "killed"
+    assert (await asyncio.wait_for(waiting, 60)).json["status"] == "killed"
 
 
 async def test_explanations_history_and_attempts(web, node):
