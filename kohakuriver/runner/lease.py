@@ -12,7 +12,7 @@ from kohakuriver.runner.journal import Journal
 log = logging.getLogger(__name__)
 
 #: what is journaled in the place of a signal when the lease has run out; never told to the host
-FENCED = "fenced"
+OUTLIVED = "fenced"
 #: seconds between looks, so that what outlived a sleep of the machine does not outlive it by long
 LOOK_SECONDS = 0.5
 #: heartbeats that may still be answered
@@ -65,7 +65,7 @@ class Lease:
         """Whether this attempt must not run any more, and never again."""
         if entry.assign.lease is None or entry.done:
             return False
-        return entry.signalled == FENCED or self.spent(entry.assign.lease)
+        return entry.signalled == OUTLIVED or self.spent(entry.assign.lease)
 
     def spent(self, lease: float) -> bool:
         """Whether a lease of so many seconds has run out."""
@@ -85,7 +85,7 @@ class Lease:
         for entry in fenced:
             if self.over(entry) and entry.signalled is None:
                 log.warning("a lease has run out", extra={"attempt": entry.attempt})
-                await self._journal.change(entry.attempt, signalled=FENCED)
+                await self._journal.change(entry.attempt, signalled=OUTLIVED)
         if self._contact is not None and contact <= self._contact:
             return
         self._contact = contact

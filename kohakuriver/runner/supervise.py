@@ -19,7 +19,7 @@ from kohakuriver.hooks.values import Exit, Handle, Job, Seen
 from kohakuriver.runner.clock import heed_cancellation
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import ENDING, Entry, without_secrets
-from kohakuriver.runner.lease import FENCED as OUTLIVED
+from kohakuriver.runner.lease import OUTLIVED
 from kohakuriver.runner.watch import Watch
 from kohakuriver.wire.link import Report, Usage, WireExit
 

@@ -11,7 +11,7 @@ from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.values import Exit, Handle, Seen
 from kohakuriver.runner.desk import LONGEST_RETRY, Desk
 from kohakuriver.runner.entry import ENDING, Entry
-from kohakuriver.runner.lease import FENCED
+from kohakuriver.runner.lease import OUTLIVED
 from kohakuriver.runner.output import Live
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Watch:
         """Makes true what the row wants, as far as it is not yet."""
         entry = self.entry
         if self.desk.lease.over(entry):
-            await self._end(group, FENCED, 0, 0)
+            await self._end(group, OUTLIVED, 0, 0)
         elif entry.wanted in ENDING:
             await self._end(group, entry.wanted, entry.revision, entry.grace)
         elif self._over(entry):
