@@ -7,6 +7,7 @@ from kohakuriver.domain.nodes import Cordon
 from kohakuriver.errors import Conflict, NotFound
 from kohakuriver.host import records
 from kohakuriver.host.cause import Cause, by
+from kohakuriver.host.commits import Change, nothing
 from kohakuriver.host.host import Host
 from kohakuriver.host.inventory import MOST_DEVICES
 from kohakuriver.host.nodes import show_node
@@ -25,12 +26,15 @@ async def cordon(host: Host, actor: Actor, ref: str, card: str, reason: str) -> 
     authorize(actor, Action.NODE_DRAIN)
     member = _node(host, ref)
     device = find_card(member, card)
-    async with member.cordoning:
+
+    def change() -> Change:
         if device not in member.cordons and len(member.cordons) >= MOST_DEVICES:
             raise Conflict(f"node {member.name} has {MOST_DEVICES} cordons; lift one first", field="device", value=card)
         mark = Cordon(reason=reason, since=host.clock.now(), by=actor.name)
         cause = by(actor, reason=reason, name=member.name, device=device)
-        await _keep(host, member, {**member.cordons, device: mark}, "gpu_cordoned", cause)
+        return _kept(host, member, {**member.cordons, device: mark}, "gpu_cordoned", cause)
+
+    await host.commits.write_alone(member.changing, change)
     return await show_node(host, actor, ref)
 
 
@@ -39,17 +43,21 @@ async def uncordon(host: Host, actor: Actor, ref: str, card: str) -> NodeView:
     authorize(actor, Action.NODE_DRAIN)
     member = _node(host, ref)
     device = find_card(member, card)
-    async with member.cordoning:
+
+    def change() -> Change:
+        if device not in member.cordons:
+            return [], nothing
         left = {name: mark for name, mark in member.cordons.items() if name != device}
-        if left != member.cordons:
-            await _keep(host, member, left, "gpu_uncordoned", by(actor, name=member.name, device=device))
+        return _kept(host, member, left, "gpu_uncordoned", by(actor, name=member.name, device=device))
+
+    await host.commits.write_alone(member.changing, change)
     return await show_node(host, actor, ref)
 
 
 def find_card(member: Member, word: str) -> str:
     """The id of the card, or of the part, that the word means: one that is there, or a cordoned one that is not."""
     text, devices = word.strip().lower(), member.inventory.devices
-    found = {device.id for device in devices if text in {device.id.lower(), (device.uuid or "").lower()}}
+    found = {device.id for device in devices if text and text in {device.id.lower(), (device.uuid or "").lower()}}
     found |= {name for name in member.cordons if name.lower() == text}
     wholes = {device.id.partition("/")[0] for device in devices if str(device.index) == text}
     wholes |= {device.id.partition("/")[0] for device in devices if device.id.lower().startswith(text + "/")}
@@ -67,10 +75,9 @@ def _node(host: Host, ref: str) -> Member:
     return member
 
 
-async def _keep(host: Host, member: Member, cordons: Mapping[str, Cordon], what: str, cause: Cause) -> None:
-    """Commits the cordons with the event, and takes them over."""
-    now = host.clock.now()
-    event = records.event(host.ids.next(), now, what, cause, node=member.id)
+def _kept(host: Host, member: Member, cordons: Mapping[str, Cordon], what: str, cause: Cause) -> Change:
+    """The cordons with the event, and how they are taken over."""
+    event = records.event(host.ids.next(), host.clock.now(), what, cause, node=member.id)
 
     def then() -> None:
         member.cordons = dict(cordons)
@@ -79,4 +86,4 @@ async def _keep(host: Host, member: Member, cordons: Mapping[str, Cordon], what:
 
     text = codec.encode(dict(cordons)).decode()
     statement = update(NodeRow, where={"id": member.id, "state": "active"}, set={"cordons": text}, expect=1)
-    await host.commits.write([statement, *records.events([event])], then)
+    return [statement, *records.events([event])], then

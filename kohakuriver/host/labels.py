@@ -7,8 +7,10 @@ from kohakuriver.domain.labels import check_labels, stored_labels
 from kohakuriver.errors import Conflict, NotFound
 from kohakuriver.host import records
 from kohakuriver.host.cause import by
+from kohakuriver.host.commits import Change, nothing
 from kohakuriver.host.host import Host
 from kohakuriver.host.nodes import show_node
+from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import update
 from kohakuriver.wire import codec
@@ -25,10 +27,35 @@ async def label_node(host: Host, actor: Actor, ref: str, labels: Mapping[str, st
     member = host.roster.find(ref)
     if member.revoked:
         raise NotFound(f"there is no node {ref!r}", field="node", value=ref)
-    before = member.given
-    after = {**before, **{key: value for key, value in labels.items() if value is not None}}
+
+    def change() -> Change:
+        before, after = member.given, _given(member, labels)
+        if after == before:
+            return [], nothing
+        detail = {"labels": {key: value for key, value in labels.items() if before.get(key) != after.get(key)}}
+        event = records.event(
+            host.ids.next(), host.clock.now(), "node_labelled", by(actor, name=member.name), node=member.id,
+            detail=detail,
+        )  # fmt: skip
+
+        def then() -> None:
+            member.given = after
+            host.changes.publish("node", member.id)
+            host.scheduler.wake()
+
+        stored = codec.encode(stored_labels(member.labels, after)).decode()
+        statement = update(NodeRow, where={"id": member.id, "state": "active"}, set={"labels": stored}, expect=1)
+        return [statement, *records.events([event])], then
+
+    await host.commits.write_alone(member.changing, change)
+    return await show_node(host, actor, ref)
+
+
+def _given(member: Member, labels: Mapping[str, str | None]) -> dict[str, str]:
+    """What operators will have given it. Raises Invalid, Conflict."""
+    after = {**member.given, **{key: value for key, value in labels.items() if value is not None}}
     for key in [key for key, value in labels.items() if value is None]:
-        if key not in before and key in member.labels:
+        if key not in member.given and key in member.labels:
             raise Conflict(
                 f"node {member.name} announces the label {key} itself; change [runner] labels there, or give it another"
                 " value here",
@@ -36,28 +63,4 @@ async def label_node(host: Host, actor: Actor, ref: str, labels: Mapping[str, st
             )
         after.pop(key, None)
     check_labels(after)
-    if after == before:
-        return await show_node(host, actor, ref)
-    now = host.clock.now()
-    detail = {"labels": {key: value for key, value in labels.items() if before.get(key) != after.get(key)}}
-    event = records.event(
-        host.ids.next(), now, "node_labelled", by(actor, name=member.name), node=member.id, detail=detail
-    )
-    # in memory first: a hello that is stored from now on keeps them
-    member.given = after
-    stored = codec.encode(stored_labels(member.labels, after)).decode()
-    statement = update(NodeRow, where={"id": member.id, "state": "active"}, set={"labels": stored}, expect=1)
-    done = False
-
-    def then() -> None:
-        nonlocal done
-        done = True
-        host.changes.publish("node", member.id)
-        host.scheduler.wake()
-
-    try:
-        await host.commits.write([statement, *records.events([event])], then)
-    finally:
-        if not done and member.given is after:
-            member.given = before
-    return await show_node(host, actor, ref)
+    return after

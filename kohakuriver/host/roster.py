@@ -55,8 +55,8 @@ class Member:
     conduct: Conduct = field(default_factory=Conduct)
     #: when its cards and attempts were at work
     use: NodeUse = field(default_factory=NodeUse)
-    #: held by who changes the cordons
-    cordoning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: held by who changes its cordons or labels
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: it refused work for now; until this moment it gets none
     busy_until: float = 0.0
     busy_reason: str = ""

@@ -17,7 +17,7 @@ from kohakuriver.errors import KohakuRiverError
 from kohakuriver.host import cause, records
 from kohakuriver.host.changes import Changes
 from kohakuriver.host.clock import Clock, Ids
-from kohakuriver.host.commits import Commits
+from kohakuriver.host.commits import Change, Commits, nothing
 from kohakuriver.host.inventory import MOST_DEVICES
 from kohakuriver.host.roster import Member
 from kohakuriver.store.columns import micros
@@ -48,17 +48,19 @@ class Stock:
         """
         now = self.clock.now()
         boot, version, labels = word(hello.boot), word(hello.version), sound_labels(hello.labels)
-        anew = {"acknowledged": 0} if hello.epoch != member.epoch else {}
-        columns = {
-            "epoch": hello.epoch,
-            "boot": boot,
-            "version": version,
-            "labels": codec.encode(stored_labels(labels, member.given)).decode(),
-            "seen": micros(now),
-            **anew,
-        }
-        async with member.cordoning:
+
+        def change() -> Change:
+            anew = {"acknowledged": 0} if hello.epoch != member.epoch else {}
             cells, cordons = _judge(member, hello.cells, hello.devices_told, now)
+            columns = {
+                "epoch": hello.epoch,
+                "boot": boot,
+                "version": version,
+                "labels": codec.encode(stored_labels(labels, member.given)).decode(),
+                "seen": micros(now),
+                **anew,
+                **_machine(cells, hello.backends),
+            }
 
             def then() -> None:
                 member.acknowledged = 0 if anew else member.acknowledged
@@ -67,26 +69,30 @@ class Stock:
                 member.cordons = {**member.cordons, **cordons}
                 member.learn(cells, hello.backends, hello.pinnable)
 
-            columns |= _machine(cells, hello.backends)
-            await self.commits.write(self._rows(member, cordons, now, columns), then)
+            return self._rows(member, cordons, now, columns), then
+
+        await self.commits.write_alone(member.changing, change)
 
     async def refresh(self, refresh: link.Refresh, member: Member) -> None:
         """Takes over what changed while the node is linked, at once, and returns when it is stored. Cancelled before,
         it still holds in memory, and the next hello stores it.
         """
         now = self.clock.now()
-        async with member.cordoning:
+        async with member.changing:
             cells, cordons = _judge(member, refresh.cells, refresh.devices_told, now)
             same = (cells, refresh.backends) == (member.cells, member.backends)
             member.cordons = {**member.cordons, **cordons}
             member.learn(cells, refresh.backends, refresh.pinnable)
         self.woken()
         self.changes.publish("node", member.id)
+
+        def change() -> Change:
+            fresh = {name: mark for name, mark in cordons.items() if member.cordons.get(name) == mark}
+            return self._rows(member, fresh, now, _machine(cells, refresh.backends)), nothing
+
         while not same:
             try:
-                async with member.cordoning:
-                    fresh = {name: mark for name, mark in cordons.items() if member.cordons.get(name) == mark}
-                    await self.commits.write(self._rows(member, fresh, now, _machine(cells, refresh.backends)))
+                await self.commits.write_alone(member.changing, change)
             except KohakuRiverError as error:
                 log.warning("a refresh waits: %s", error, extra={"action": "refresh", "node": member.name})
                 await asyncio.sleep(RETRY_SECONDS)

@@ -51,7 +51,7 @@ async def refresh(host, peer, *devices, told=True):
 
     await until(taken)
     for _ in range(2):  # it is committed as well: by who takes the lock once more
-        async with peer.member.cordoning:
+        async with peer.member.changing:
             await asyncio.sleep(0)
 
 
@@ -191,6 +191,14 @@ async def test_a_cordon_of_the_whole_holds_for_its_parts_and_one_part_can_be_cor
 async def test_a_card_that_is_not_there_is_named_with_those_that_are(host, boss, gpu, word):
     with pytest.raises(NotFound, match=r"0 \(0000:1a:00.0\), 1 \(0000:1b:00.0\)"):
         await cordons.cordon(host, boss, "gpu", word, "x")
+
+
+async def test_no_word_at_all_names_no_card_also_where_there_is_one_alone(host, boss):
+    peer = await add_node(host, "single")
+    peer.cells = cells(link.WireDevice(id=NAMES[0], index=0))
+    await peer.connect(devices_told=True)
+    with pytest.raises(NotFound):
+        await cordons.cordon(host, boss, "single", " ", "x")
 
 
 async def test_only_operators_cordon(host, ann, gpu):
