@@ -18,7 +18,7 @@ from kohakuriver_docker.attached import Attached
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.container import Container, run_of
 from kohakuriver_docker.devices import Way
-from kohakuriver_docker.engine import LONG, Engine, EngineError
+from kohakuriver_docker.engine import LONG, Engine, EngineError, Unreachable
 from kohakuriver_docker.names import Names
 from kohakuriver_docker.programs import Programs
 
@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 SETTLED = 0.2
 #: seconds between two tries of a start whose way has been cleared
 RESCUES = (0.2, 0.5, 1.0, 2.0, 4.0)
+#: looks, and seconds between them, for what a daemon that died in a start had made; the next one may delete it
+TRACES, TRACE_PAUSE = 40, 0.025
 CONFLICT, MISSING = 409, 404
+CANNOT_BE_KNOWN = "its daemon died in its start; whether it ran cannot be known"
 
 
 class Bodies:
@@ -47,6 +50,8 @@ class Bodies:
         self._makers: dict[str, tuple[asyncio.Lock, int]] = {}
         #: made by this process and never asked to start
         self._fresh: set[str] = set()
+        #: containers in whose start the daemon died: whether they surely did not run
+        self._cut_short: dict[str, bool] = {}
         self._has_network = False
         self._networking = asyncio.Lock()
         #: containers that have ended, as they were then: none is started again
@@ -121,6 +126,9 @@ class Bodies:
             self._fresh.discard(container)
             if not fresh and await self._was_started(container):
                 return run_of(container)
+            if not self._cut_short.get(container, True):
+                await self._ctx.in_thread(orphans.end, container)
+                raise PluginError(f"body {job.instance}: {CANNOT_BE_KNOWN}")
             await self._programs.must_exist(container, job)
             attached = Attached(self._engine, container)
             await attached.open()
@@ -157,7 +165,20 @@ class Bodies:
             await self._engine.send("POST", f"/containers/{container}/start", limit=LONG)
         except EngineError as error:
             return error
+        except Unreachable as error:
+            if error.broken:
+                self._cut_short[container] = await self._never_began(container)
+            raise
         return None
+
+    async def _never_began(self, container: str) -> bool:
+        """Whether a start over which the connection broke surely came to nothing."""
+        for _ in range(TRACES):
+            verdict: bool | None = await self._ctx.in_thread(orphans.cut_short, container)
+            if verdict is not None:
+                return verdict
+            await asyncio.sleep(TRACE_PAUSE)
+        return True
 
     async def _rescue(self, container: str, job: Job, error: EngineError) -> bool:
         """Whether it may be asked again: something unfinished is in the way, and the program never ran."""
@@ -165,9 +186,9 @@ class Bodies:
         if found.born:
             raise PluginError(f"body {job.instance} was started by a daemon that died over it; it is ended, being lost")
         folder = orphans.bundle(container, error.message)
-        never = orphans.never_ran(found, folder)
+        never = orphans.never_ran(found, folder) or (folder is not None and self._cut_short.get(container, False))
         if folder is not None and not never:
-            raise PluginError(f"body {job.instance}: its daemon died in its start; whether it ran cannot be known")
+            raise PluginError(f"body {job.instance}: {CANNOT_BE_KNOWN}")
         return never
 
     async def remove(self, container: str) -> None:
@@ -212,6 +233,7 @@ class Bodies:
     async def forget(self, container: str) -> None:
         """Lets go of what is kept of a container that is gone."""
         self._fresh.discard(container)
+        self._cut_short.pop(container, None)
         self._turns.pop(container, None)
         attached = self.attached.pop(container, None)
         if attached is not None:

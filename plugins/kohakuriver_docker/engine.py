@@ -34,6 +34,9 @@ Broken = (aiohttp.ClientError, OSError)
 class Unreachable(BackendAway):
     """the daemon does not answer"""
 
+    #: the connection broke after it had been made: what was asked for may have been done, and the daemon may have died
+    broken = False
+
 
 class EngineError(PluginError):
     """the daemon said no"""
@@ -174,7 +177,9 @@ class Engine:
         self._prefix = None
         if self._away_since is None:
             self._away_since = datetime.now(UTC)
-        return Unreachable(f"Docker at {self.socket} cannot be reached: {_why(error)}")
+        lost = Unreachable(f"Docker at {self.socket} cannot be reached: {_why(error)}")
+        lost.broken = not isinstance(error, aiohttp.ClientConnectorError)
+        return lost
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> EngineError:

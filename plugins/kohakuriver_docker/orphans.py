@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import signal
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ SHIM = "containerd-shim"
 WEDGED = re.compile(r"mkdir (/\S+/([0-9a-f]{64})): file exists")
 #: runc writes it there when it has made the container's first process
 MADE = "init.pid"
+#: looks, and seconds between them, for the end of what was killed
+GONE_LOOKS, GONE_PAUSE = 100, 0.02
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,55 @@ def find(container: str) -> Remains:
     return Remains(unborn=tuple(unborn), born=tuple(born), shims=tuple(shims))
 
 
-def end(container: str) -> Remains:
-    """Kills what there is, and says what there was."""
-    found = find(container)
-    for pid in (*found.unborn, *found.born, *found.shims):
+def cut_short(container: str) -> bool | None:
+    """Right after the daemon died over a start: True when the program surely did not run and now never will, False
+    when it runs or may have run, None while there is no trace of it.
+
+    Only the shim lets runc's first process become the program, and it stays until a daemon deletes the task. So both
+    are stopped while they are looked at; what cannot become the program any more is killed, else they go on.
+    """
+    held = _hold(container)
+    if not (held.unborn or held.born or held.shims):
+        return None
+    if held.born or (not held.unborn and any(_made(shim) for shim in held.shims)):
+        _signal(held.shims + held.unborn, signal.SIGCONT)
+        return False
+    end(container)
+    return True
+
+
+def _hold(container: str) -> Remains:
+    """Stops shims and processes of runc's until a look finds no new ones, or the program."""
+    stopped: set[int] = set()
+    while True:
+        found = find(container)
+        new = set(found.shims + found.unborn) - stopped
+        if found.born or not new:
+            return found
+        _signal(new, signal.SIGSTOP)
+        stopped |= new
+
+
+def _made(shim: int) -> bool:
+    """Whether a shim's container had a first process; a shim works in the container's folder."""
+    return Path(f"/proc/{shim}/cwd", MADE).exists()
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+
+
+def end(container: str) -> Remains:
+    """Kills what there is, waits up to two seconds until it is gone, and says what there was."""
+    found = left = find(container)
+    for _ in range(GONE_LOOKS):
+        _signal(left.unborn + left.born + left.shims, signal.SIGKILL)
+        left = find(container)
+        if not (left.unborn or left.born or left.shims):
+            break
+        time.sleep(GONE_PAUSE)
     return found
 
 

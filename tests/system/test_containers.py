@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,12 +170,10 @@ def test_containers_while_host_and_runner_are_killed_five_times_each(apart: Clus
     until(lambda: not _left_of(apart, dockerd), within=120, what="no container is left", tell=apart.story)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a start over which the daemon died may still be made twice; see What falls short in README.md",
-)
 def test_containers_while_docker_is_restarted_twice(apart: Cluster, dockerd: Dockerd) -> None:
-    """Acceptance 2, with live-restore: what ends while the daemon is away may lack its last words, and it is told."""
+    """Acceptance 2, with live-restore: what ends while the daemon is away may lack its last words, and it is told; so is
+    a start or an end of which nobody can know what came of it.
+    """
     works = [Box(f"d{number}", 0.3 + 0.2 * (number % 5), 100, number) for number in range(24)]
     tasks = _submit(apart, works)
     for end in (dockerd.stop, dockerd.kill):
@@ -182,8 +181,18 @@ def test_containers_while_docker_is_restarted_twice(apart: Cluster, dockerd: Doc
         end()
         dockerd.start()
     _until_all_ended(apart, tasks)
-    check_all(apart, tasks, may_lack_words=True)
+    unknown = {task for task, view in apart.api.all_tasks().items() if is_unknown(view)}
+    assert len(unknown) <= len(tasks) // 4, apart.story()
+    check_all(apart, {task: work for task, work in tasks.items() if task not in unknown}, may_lack_words=True)
+    starts = start_log(apart).starts()
+    assert all(count == 1 for count in starts.values()), f"{starts}\n{apart.story()}"
     until(lambda: not _left_of(apart, dockerd), within=120, what="no container is left", tell=apart.story)
+
+
+def is_unknown(view: dict[str, Any]) -> bool:
+    """Whether Docker died over its start, or over its end before that was on its disk."""
+    reason = (view["exit"] or {}).get("reason") or ""
+    return any(words in reason for words in ("cannot be known", "a daemon that died over it", "exit code is unknown"))
 
 
 def _submit(cluster: Cluster, works: list[Box]) -> dict[str, Box]:
