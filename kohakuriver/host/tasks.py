@@ -15,7 +15,7 @@ from kohakuriver.host.views import WAITING, exit_view, task_view
 from kohakuriver.host.waiting import ended
 from kohakuriver.store.events import list_events as stored_events
 from kohakuriver.store.lists import list_rows
-from kohakuriver.store.tasks import attempts_of, count_by_status, find_tasks, tasks_of_array
+from kohakuriver.store.tasks import attempts_of, count_by_status, find_tasks, task_of_array
 from kohakuriver.wire.api import (
     AttemptView,
     EventView,
@@ -37,16 +37,13 @@ async def find_task(host: Host, actor: Actor, ref: str) -> Task:
         found = host.board.get(int(ref))
         if found is not None:
             return found
-    matches = await find_tasks(host.store.reader, ref)
+    matches = await find_tasks(host.store.reader, ref, owner=actor.id)
     if not matches:
         raise _missing(ref)
-    mine = [task for task in matches if task.owner == actor.id]
-    by_id = [task for task in matches if str(task.id).endswith(ref)]
-    if len(by_id) > 1:
-        ids = ", ".join(str(task.id) for task in by_id[:3])
+    if len(matches) > 1:
+        ids = ", ".join(str(task.id) for task in matches[:3])
         raise Invalid(f"{ref} is the end of several ids: {ids}; give more digits", field="task", value=ref)
-    chosen = (by_id or mine or matches)[0]
-    return host.board.get(chosen.id) or chosen
+    return host.board.get(matches[0].id) or matches[0]
 
 
 async def find_allowed(host: Host, actor: Actor, ref: str, action: Action) -> tuple[Task, Ruling]:
@@ -68,21 +65,14 @@ async def find_batch(host: Host, actor: Actor, ref: str, action: Action) -> Task
     try:
         return (await find_allowed(host, actor, ref, action))[0]
     except NotFound:
-        found = await tasks_of_array(host.store.reader, ref)
-        allowed = [task for task in found if may(actor, action, task)]
-        if not allowed:
+        found = await task_of_array(host.store.reader, ref, owner=actor.id)
+        if found is None:
             raise
-    mine = [task for task in allowed if task.owner == actor.id]
-    return (mine or allowed)[0]
-
-
-def may(actor: Actor, action: Action, task: Task) -> bool:
-    """Whether the actor may do this to the task."""
     try:
-        authorize(actor, action, Owned(owner=task.owner))
+        authorize(actor, action, Owned(owner=found.owner))
     except NotFound:
-        return False
-    return True
+        raise _missing(ref) from None
+    return found
 
 
 def _missing(ref: str) -> NotFound:

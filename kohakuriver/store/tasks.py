@@ -17,8 +17,6 @@ from kohakuriver.store.reader import Reader
 from kohakuriver.store.write import Statement, update
 
 OPEN_STATUSES = sorted(status.value for status in Status if status not in FINAL)
-#: what the column takes; the ORM fails for a longer text
-LONGEST_NAME = 255
 MOST_MATCHES = 20
 
 
@@ -149,8 +147,10 @@ async def of_another_life(reader: Reader, attempts: Sequence[str], *, epoch: int
     return [row["id"] for row in rows]
 
 
-async def find_tasks(reader: Reader, text: str) -> list[Task]:
-    """Tasks that a text may mean, newest first: by full id, by the end of the id (four digits or more), by name."""
+async def find_tasks(reader: Reader, text: str, *, owner: int) -> list[Task]:
+    """Tasks that a text may mean: by full id; by the end of the id (four digits or more), newest first; or the newest
+    of that name, the owner's own before all others.
+    """
     digits = text.isascii() and text.isdigit()
     if digits and len(text) <= 19:
         exact = await load_task(reader, int(text))
@@ -161,10 +161,8 @@ async def find_tasks(reader: Reader, text: str) -> list[Task]:
     if digits:
         sql = 'SELECT * FROM "tasks" WHERE "id" % ? = ? ORDER BY "id" DESC LIMIT ?'
         rows = await reader.rows(sql, [10 ** len(text), int(text), MOST_MATCHES]) if len(text) < 19 else []
-    elif len(text) > LONGEST_NAME:
-        rows = []
     else:
-        rows = await reader.of(TaskRow).filter(name=text).order_by("-id").limit(MOST_MATCHES).values()
+        rows = await _newest(reader, '"name" = ?', [text], owner)
     return [task_of(row) for row in rows]
 
 
@@ -183,12 +181,22 @@ async def generations_of(reader: Reader, tasks: Sequence[int]) -> dict[int, int]
     return dict(await reader.of(TaskRow).filter(id__in=known).values_list("id", "generation"))
 
 
-async def tasks_of_array(reader: Reader, name: str) -> list[Task]:
-    """Tasks of arrays of that name, newest first."""
-    if len(name) > LONGEST_NAME:
+async def task_of_array(reader: Reader, name: str, *, owner: int) -> Task | None:
+    """The newest task of an array of that name, of the owner's own if there is one. No other name has a bracket."""
+    start = f"{name}["
+    # LIKE would take either case on SQLite
+    rows = await _newest(reader, 'SUBSTR("name", 1, ?) = ?', [len(start), start], owner)
+    return task_of(rows[0]) if rows else None
+
+
+async def _newest(reader: Reader, condition: str, values: list[Any], owner: int) -> list[dict[str, Any]]:
+    """The newest row of which that is true, of the owner's own or else of anybody's."""
+    if any("\0" in str(value) for value in values):
+        # no text of PostgreSQL has one, and it fails for being asked
         return []
-    rows = await reader.of(TaskRow).filter(name__startswith=f"{name}[").order_by("-id").limit(MOST_MATCHES).values()
-    return [task_of(row) for row in rows]
+    sql = f'SELECT * FROM "tasks" WHERE {condition}'  # noqa: S608
+    own = await reader.rows(f'{sql} AND "owner_id" = ? ORDER BY "id" DESC LIMIT 1', [*values, owner])
+    return own or await reader.rows(f'{sql} ORDER BY "id" DESC LIMIT 1', values)
 
 
 async def batch_statuses(reader: Reader, batch: int) -> list[tuple[int, Status]]:

@@ -223,3 +223,19 @@ async def test_spans_that_mean_nothing_are_refused(host, ann, node, fields, fiel
     with pytest.raises(Invalid) as caught:
         await submit(host, ann, **fields)
     assert caught.value.field == field
+
+
+async def test_ones_own_array_is_found_however_many_newer_ones_of_that_name_others_have(host, ann, node):
+    bob = await add_account(host, "bob")
+    mine = await submit(host, ann, name="sweep", array="0-1")
+    single = await submit(host, ann, name="train")
+    await submit(host, bob, name="sweep", array="0-29")
+    await submit(host, bob, name="train", copies=30)
+    assert (await tasks.find_task(host, ann, "train")).id == single[0]
+    assert (await batches.kill_batch(host, ann, "sweep")).batch == str(mine[0])
+
+
+async def test_the_name_of_an_array_is_told_apart_by_its_case(host, ann, node):
+    await submit(host, ann, name="sweep", array="0-1")
+    with pytest.raises(NotFound):
+        await batches.kill_batch(host, ann, "Sweep")

@@ -121,8 +121,8 @@ async def test_an_end_that_comes_while_the_name_is_looked_up_is_not_waited_for(h
     task = await running(host, ann, node, name="train")
     find = tasks.find_tasks
 
-    async def slow(*arguments):
-        found = await find(*arguments)
+    async def slow(*arguments, **more):
+        found = await find(*arguments, **more)
         await node.tell("exited", task.attempt, **exited(0))
         return found
 
