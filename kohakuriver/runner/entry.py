@@ -42,7 +42,7 @@ class Entry:
     paused: float = 0.0
     #: CLOCK_BOOTTIME at the beginning of the present pause
     paused_at: float | None = None
-    #: the first of our signals: killed, stopped or timed_out
+    #: the first of our signals: killed, stopped, timed_out or lease.OUTLIVED
     signalled: str | None = None
     #: found without a journal row: held, never started by us
     recovered: bool = False

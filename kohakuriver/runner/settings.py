@@ -59,6 +59,7 @@ class RunnerSettings:
     start_limit: float = 120.0
     see_limit: float = 30.0
     remove_limit: float = 120.0
+    #: of a stop, counted from the end of its grace; then it is asked for again
+    stop_limit: float = 120.0
     #: how long the last bytes of output are waited for after the end
     drain_limit: float = 10.0
-    stop_limit: float = 10.0

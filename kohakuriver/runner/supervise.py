@@ -76,8 +76,6 @@ class Supervisor:
     async def _walk(self) -> None:
         entry, job = self.entry, None
         self._begun = None
-        if entry.phase == "accepted" and self.desk.lease.over(entry):
-            entry = await self._close("start_failed", FENCED)
         if entry.phase == "accepted":
             entry, job = await self._create()
         if entry.phase == "created":
@@ -87,34 +85,34 @@ class Supervisor:
 
     async def _create(self) -> tuple[Entry, Job | None]:
         """From `accepted` to a body whose handle is journaled, and its job; or to the end."""
-        if self.entry.wanted in ENDING:
-            return await self._close("never_started"), None
-        limits = self.desk.settings
+        if self._called_off:
+            return await self._call_off(), None
         try:
             job = await self.desk.prepare(self.entry, self.backend)
             if job.image is not None:
                 await self._prepare_image(job)
-            if self.entry.wanted in ENDING:
-                return await self._close("never_started"), None
-            async with asyncio.timeout(limits.create_limit):
+            if self._called_off:
+                return await self._call_off(), None
+            async with asyncio.timeout(self.desk.settings.create_limit):
                 handle = await self.backend.create(job)
         except BackendAway as error:  # nothing ran yet: it waits for its backend
             self._progress(error.message)
             raise
         except (KohakuRiverError, TimeoutError, OSError) as error:
+            heed_cancellation()  # it may have failed for that alone
             return await self._close("start_failed", _sentence(error, "create")), None
         return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot), job
 
     async def _prepare_image(self, job: Job) -> None:
-        """Fetches the image; a wish to end the attempt cuts it short. It has a limit of its own."""
+        """Fetches the image, unless the attempt is called off meanwhile. It has a limit of its own."""
         assert job.image is not None
         try:
             async with asyncio.timeout(self.desk.settings.prepare_limit), asyncio.TaskGroup() as group:
                 fetching = group.create_task(self.backend.prepare(job.image, self._progress))
-                ended = group.create_task(self._until_ending())
-                await asyncio.wait({fetching, ended}, return_when=asyncio.FIRST_COMPLETED)
+                called_off = group.create_task(self._until_called_off())
+                await asyncio.wait({fetching, called_off}, return_when=asyncio.FIRST_COMPLETED)
                 fetching.cancel()
-                ended.cancel()
+                called_off.cancel()
         except BaseExceptionGroup as group_of_one:
             raise first(group_of_one) from None
 
@@ -137,8 +135,8 @@ class Supervisor:
         if self.entry.wanted != "run" or self.entry.recovered:
             await self._until_run_wanted()
             job = None
-        if self.entry.wanted in ENDING:
-            return await self._close("never_started")
+        if self._called_off:
+            return await self._call_off()
         return await self._start(handle, job)
 
     async def _start(self, handle: Handle, job: Job | None) -> Entry:
@@ -146,14 +144,13 @@ class Supervisor:
             job = job or await self.desk.prepare(self.entry, self.backend)
         except (KohakuRiverError, OSError) as error:
             return await self._close("start_failed", _sentence(error, "prepare"))
-        if self.desk.lease.over(self.entry):
-            return await self._close("start_failed", FENCED)
-        if self.entry.wanted != "run":  # changed meanwhile: the next walk holds or ends it
+        if self._called_off or self.entry.wanted != "run":  # changed meanwhile: the next walk holds or ends it
             return self.entry
         try:
             async with asyncio.timeout(self.desk.settings.start_limit):
                 run = await self.backend.start(handle, job)
         except (*Unsure, Invalid) as error:
+            heed_cancellation()
             seen = await self._see(handle)
             if seen.run is not None and seen.phase != "created":
                 return await self._started(seen.run)
@@ -272,19 +269,26 @@ class Supervisor:
 
     async def _until_run_wanted(self) -> None:
         """Holds the attempt before its start while a pause is wanted, and a recovered body until a wish ends it."""
-        while (
-            self.entry.wanted not in ENDING
-            and (self.entry.wanted == "paused" or self.entry.recovered)
-            and not self.desk.lease.over(self.entry)
-        ):
+        while not self._called_off and (self.entry.wanted == "paused" or self.entry.recovered):
             self._progress("held before its start")
             await self._changed.wait()
             self._changed.clear()
 
-    async def _until_ending(self) -> None:
-        while self.entry.wanted not in ENDING:
+    async def _until_called_off(self) -> None:
+        while not self._called_off:
             await self._changed.wait()
             self._changed.clear()
+
+    @property
+    def _called_off(self) -> bool:
+        """Whether it must not begin any more."""
+        return self.entry.wanted in ENDING or self.desk.lease.over(self.entry)
+
+    async def _call_off(self) -> Entry:
+        """Ends what must not begin any more; a lease that has run out is told first: it is no end."""
+        if self.desk.lease.over(self.entry):
+            return await self._close("start_failed", FENCED)
+        return await self._close("never_started")
 
     def _progress(self, note: str, done: int | None = None, total: int | None = None) -> None:
         part = f" {done}/{total}" if done is not None and total else ""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import BackendAway, PluginError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.capabilities import CanPause
 from kohakuriver.hooks.values import Exit, Handle, Seen
@@ -71,16 +71,21 @@ class Watch:
     async def _obey(self, group: asyncio.TaskGroup) -> None:
         """Makes true what the row wants, as far as it is not yet."""
         entry = self.entry
-        if self.desk.lease.over(entry):
-            await self._end(group, OUTLIVED, 0, 0)
-        elif entry.wanted in ENDING:
-            await self._end(group, entry.wanted, entry.revision, entry.grace)
-        elif self._over(entry):
-            await self._end(group, TIMED_OUT, 0, entry.assign.grace)
+        ending = self._ending(entry)
+        if ending is not None:
+            await self._end(group, *ending)
         elif entry.wanted == "paused" and entry.phase == "running":
             await self._pause(entry)
         elif entry.wanted == "run" and entry.phase == "paused":
             await self._resume()
+
+    def _ending(self, entry: Entry) -> tuple[str, int, float] | None:
+        """Why the run shall end, by which revision and with which grace; None while it may go on."""
+        if self.desk.lease.over(entry):
+            return OUTLIVED, 0, 0.0
+        if entry.wanted in ENDING:
+            return entry.wanted, entry.revision, entry.grace
+        return (TIMED_OUT, 0, entry.assign.grace) if self._over(entry) else None
 
     def _over(self, entry: Entry) -> bool:
         limit = entry.assign.time_limit
@@ -103,7 +108,14 @@ class Watch:
 
     async def _stop(self, grace: float) -> None:
         """Stops, again and again if the backend does not answer: a kill holds."""
-        await self._retry("stop", lambda: self.backend.stop(self.handle, self.run, grace))
+        deadline = self.desk.clock.boot() + grace
+
+        async def once() -> None:
+            left = max(0.0, deadline - self.desk.clock.boot())
+            async with asyncio.timeout(left + self.desk.settings.stop_limit):
+                await self.backend.stop(self.handle, self.run, left)
+
+        await self._retry("stop", once)
 
     async def _settle_stop(self, patience: float) -> None:
         """Lets a stop that has begun finish, for it ends the whole tree; after `patience` it is left."""
@@ -120,7 +132,7 @@ class Watch:
             return
         async with asyncio.TaskGroup() as group:
             pausing = group.create_task(self._try_to_pause(self.backend))
-            await self._until_done_or_over(pausing)
+            await self._until_done_or_ending(pausing)
         if pausing.cancelled():
             return
         refused = pausing.result()
@@ -130,18 +142,26 @@ class Watch:
             await self._refuse(entry, refused)
 
     async def _try_to_pause(self, backend: CanPause) -> str | None:
-        try:
-            await backend.pause(self.handle, self.run)
-        except PluginError as error:
-            return error.message
-        return None
+        """Why it cannot be paused; None when it is. A backend that is away says nothing of that."""
+        refused: list[str] = []
 
-    async def _until_done_or_over(self, call: asyncio.Task[Any]) -> None:
-        """Waits for a call that may hang, but no longer than until the run shall end: a kill and a limit hold."""
+        async def once() -> None:
+            try:
+                await backend.pause(self.handle, self.run)
+            except BackendAway:
+                raise
+            except PluginError as error:
+                refused.append(error.message)
+
+        await self._retry("pause", once)
+        return refused[0] if refused else None
+
+    async def _until_done_or_ending(self, call: asyncio.Task[Any]) -> None:
+        """Waits for a call that may hang, but no longer than until the run shall end."""
         call.add_done_callback(lambda _: self.changed.set())
         while not call.done():
             self.changed.clear()
-            if self._ended() or self.entry.wanted in ENDING or self._over(self.entry):
+            if self._ended() or self._ending(self.entry) is not None:
                 call.cancel()
                 break
             await self.changed.wait()
@@ -157,9 +177,10 @@ class Watch:
 
     async def _resume(self) -> None:
         if isinstance(self.backend, CanPause):
+            backend = self.backend
             async with asyncio.TaskGroup() as group:
-                resuming = group.create_task(self.backend.resume(self.handle, self.run))
-                await self._until_done_or_over(resuming)
+                resuming = group.create_task(self._retry("resume", lambda: backend.resume(self.handle, self.run)))
+                await self._until_done_or_ending(resuming)
             if resuming.cancelled():
                 return
         entry = self.entry
@@ -200,9 +221,8 @@ class Watch:
             try:
                 await call()
             except (PluginError, OSError) as error:
-                log.warning(
-                    "a backend does not answer", extra={"attempt": self.attempt, "call": what, "error": str(error)}
-                )
+                reason = str(error) or "it took too long"
+                log.warning("a backend does not answer", extra={"attempt": self.attempt, "call": what, "error": reason})
                 await self.desk.clock.sleep(wait)
                 wait = min(wait * 2, LONGEST_RETRY)
             else:
