@@ -236,6 +236,21 @@ class FailsToCreate(FakeBackend):
         raise PluginError(f"body {job.instance}: the disk is full")
 
 
+class FailsToRemove(FakeBackend):
+    """remove() fails with the error, so often."""
+
+    def __init__(self, world: World | None = None, *, error: Exception, times: int = 1) -> None:
+        super().__init__(world)
+        self._error = error
+        self.times = times
+
+    async def remove(self, handle: Handle) -> None:
+        if self.times:
+            self.times -= 1
+            raise self._error
+        await super().remove(handle)
+
+
 class AwayAtFirst(FakeBackend):
     """The runtime is away at each call that prepares or starts, the first two times."""
 

@@ -304,11 +304,21 @@ class Lab:
             self.task.result()
         assert self.peer.live.is_set()
 
+    async def passing(self, condition):
+        """Lets time pass until the condition holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await self.hands.pass_time(1)
+
+    async def until(self, condition):
+        """Waits until the condition holds, and no time passes."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await asyncio.sleep(0.005)
+
     async def dialled(self, count):
         """Lets time pass until the host was greeted so often."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.peer.hellos) < count:
-                await self.hands.pass_time(1)
+        await self.passing(lambda: len(self.peer.hellos) >= count)
 
     async def relink(self):
         """Cuts the link and waits until it is live again."""
@@ -340,15 +350,11 @@ class Lab:
 
     async def gone(self, attempt):
         """Waits until the attempt is forgotten."""
-        async with asyncio.timeout(PATIENCE):
-            while attempt in self.entries:
-                await asyncio.sleep(0.005)
+        await self.until(lambda: attempt not in self.entries)
 
     async def acknowledged(self):
         """Waits until no report is left to be told."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.runner.journal.outbox):
-                await asyncio.sleep(0.005)
+        await self.until(lambda: not len(self.runner.journal.outbox))
 
 
 @pytest.fixture

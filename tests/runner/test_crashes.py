@@ -95,9 +95,7 @@ async def test_killed_at_every_step_it_starts_at_most_once_and_its_end_is_true(l
     if program == "goes on":
         await _end(lab, peer)
     report = await peer.report("7.1", "exited")
-    async with asyncio.timeout(60):
-        while lab.entries or lab.world.bodies:
-            await asyncio.sleep(0.005)
+    await lab.until(lambda: not lab.entries and not lab.world.bodies)
     assert report.exit.code == 9
     assert lab.world.started == {"7.1": 1}
     assert peer.words("7.1").count("exited") == 1
@@ -123,8 +121,7 @@ async def test_a_kill_wanted_before_the_crash_holds_after_it(lab, peer):
     await peer.assign("7.1", "sleep")
     await freezer.hit.wait()
     await peer.wish("7.1", "killed", 1)
-    while lab.entries["7.1"].wanted != "killed":
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: lab.entries["7.1"].wanted == "killed")
     await lab.die()
     lab.kind = FakeBackend
     await lab.start()

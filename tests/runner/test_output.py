@@ -280,8 +280,7 @@ async def test_a_live_run_is_followed_to_its_end(lab, peer):
     async with Sink() as sink, asyncio.TaskGroup() as group:
         body = group.create_task(dialled(lab, peer, sink, kind="output", attempt="7.1", arguments=arguments))
         lab.world.say("7.1", pattern(1000))
-        while not sink.heads:
-            await asyncio.sleep(0.005)
+        await lab.until(lambda: sink.heads)
         lab.world.say("7.1", b"the end")
         lab.world.end("7.1", 0)
         found = parse(await body)
@@ -305,8 +304,7 @@ async def test_a_follower_that_came_before_there_was_output_ends_with_an_attempt
     peer.forget_ended = False
     await lab.start()
     await peer.assign("7.1", "sleep", wanted="paused", revision=1)
-    while not lab.world.bodies:
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: lab.world.bodies)
     async with Sink() as sink, asyncio.TaskGroup() as group:
         body = group.create_task(dialled(lab, peer, sink, kind="output", attempt="7.1", arguments={"follow": "1"}))
         await loading.wait()

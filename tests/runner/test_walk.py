@@ -31,7 +31,8 @@ async def test_runs_and_reports_in_order_and_leaves_nothing(lab, peer):
     assert not (lab.path / "node" / "output" / "7.1").exists()
 
 
-async def test_what_may_be_forgotten_goes_many_at_once(lab, peer):
+async def test_what_may_be_forgotten_goes_many_at_once(lab, peer, monkeypatch):
+    monkeypatch.setattr("kohakuriver.runner.clearing.GATHER_SECONDS", 1.0)
     await lab.start()
     commits = []
     write = lab.runner.journal._database.write
@@ -47,11 +48,9 @@ async def test_what_may_be_forgotten_goes_many_at_once(lab, peer):
         await peer.assign(name, "say", "", "", "0", reserved=WireReserved(cpu_milli=100))
     for name in names:
         await peer.report(name, "exited")
-    while list(lab.runner.journal.open_entries()):
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: not list(lab.runner.journal.open_entries()))
     await peer.send(Forget(attempts=names))
-    while lab.runner.journal.attempts:
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: not lab.runner.journal.attempts)
     assert max(map(len, commits)) == len(names)
     assert not list((lab.path / "node" / "jobs").iterdir())
 
@@ -72,8 +71,7 @@ async def test_an_assignment_of_something_ended_gets_its_end_again(lab, peer):
     await lab.start()
     message = await peer.assign("7.1", "say", b"x".hex(), "", "4")
     await peer.report("7.1", "exited")
-    while lab.runner.journal.outbox.waits("7.1"):
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: not lab.runner.journal.outbox.waits("7.1"))
     await peer.send(message)
     again = await peer.report("7.1", "exited", count=2)
     assert (again.exit.code, again.stdout.data) == (4, b"x")
@@ -141,8 +139,7 @@ async def test_what_is_started_waits_for_a_runtime_that_is_away(lab, peer):
     lab.kind = AwayAtFirst
     await lab.start()
     await peer.assign("7.1", "sleep")
-    await lab.hands.pass_time(10)
-    await peer.report("7.1", "started")
+    await lab.passing(lambda: "started" in peer.words("7.1"))
     assert lab.world.started == {"7.1": 1}
     assert "start_failed" not in peer.words("7.1")
 
@@ -157,8 +154,7 @@ async def test_a_kill_holds_while_the_runtime_is_away(lab, peer):
     await peer.assign("7.1", "sleep")
     await peer.report("7.1", "accepted")
     await peer.wish("7.1", "killed", 2)
-    await lab.hands.pass_time(10)
-    await peer.report("7.1", "never_started")
+    await lab.passing(lambda: "never_started" in peer.words("7.1"))
     assert lab.world.started == {}
 
 
@@ -190,8 +186,7 @@ async def test_killed_while_it_is_being_started(lab, peer):
     await peer.assign("7.1", "sleep")
     await lab.backend.asked.wait()
     await peer.wish("7.1", "killed", 1)
-    while lab.entries["7.1"].wanted != "killed":
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: lab.entries["7.1"].wanted == "killed")
     lab.backend.go.set()
     report = await peer.report("7.1", "exited")
     assert report.signalled == "killed"
@@ -234,8 +229,7 @@ async def test_killed_while_running(lab, peer):
 async def test_paused_before_its_start_nothing_runs_until_resume(lab, peer):
     await lab.start()
     await peer.assign("7.1", "sleep", wanted="paused", revision=1)
-    while "7.1" not in lab.entries or lab.entries["7.1"].phase != "created":
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: "7.1" in lab.entries and lab.entries["7.1"].phase == "created")
     assert not lab.world.started
     await peer.wish("7.1", "run", 2)
     await peer.report("7.1", "started")
@@ -284,8 +278,7 @@ async def test_a_kill_is_never_taken_back(lab, peer):
     await lab.backend.asked.wait()
     await peer.wish("7.1", "killed", 1)
     await peer.wish("7.1", "run", 2)
-    while lab.entries["7.1"].revision != 2:
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: lab.entries["7.1"].revision == 2)
     lab.backend.go.set()
     assert (await peer.report("7.1", "exited")).signalled == "killed"
 
@@ -308,8 +301,7 @@ async def test_the_time_limit_ends_it(lab, peer):
     await lab.start()
     await peer.assign("7.1", "sleep", time_limit=60.0)
     await peer.report("7.1", "started")
-    while lab.entries["7.1"].phase != "running":
-        await asyncio.sleep(0.005)
+    await lab.until(lambda: lab.entries["7.1"].phase == "running")
     await lab.hands.pass_time(29)
     await peer.wish("7.1", "paused", 1)
     await peer.report("7.1", "paused")
@@ -321,7 +313,7 @@ async def test_the_time_limit_ends_it(lab, peer):
     report = await peer.report("7.1", "exited")
     assert report.signalled == "timed_out"
     assert "limit_reached" in peer.words("7.1")
-    assert 60 <= report.usage.running_seconds <= 70
+    assert 60 <= report.usage.running_seconds < 100, "the pause does not count"
 
 
 async def test_secrets_leave_the_journal_when_it_ends(lab, peer):
@@ -332,9 +324,7 @@ async def test_secrets_leave_the_journal_when_it_ends(lab, peer):
     rows = await lab.runner.journal._database.read("SELECT assign FROM attempts")
     assert b"hunter2" not in rows[0][0]
     files = [lab.path / "node" / name for name in ("runner.db", "runner.db-wal")]
-    async with asyncio.timeout(60):
-        while any(b"hunter2" in path.read_bytes() for path in files):
-            await asyncio.sleep(0.005)
+    await lab.until(lambda: not any(b"hunter2" in path.read_bytes() for path in files))
 
 
 async def test_forget_of_what_runs_changes_nothing(lab, peer):
