@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
+from kohakuriver.hooks.environments import Environments
+from kohakuriver.hooks.packages import Packages
 from kohakuriver.hooks.values import Handle
 
 
@@ -55,7 +57,23 @@ class CanClaim(ABC):
         """
 
 
-CAPABILITIES: tuple[type, ...] = (CanPause, CanExec, CanDial, CanClaim)
+class CanPackage(ABC):
+    """Can take images apart and put them together, so that environments travel to where they are needed."""
+
+    @property
+    @abstractmethod
+    def packages(self) -> Packages: ...
+
+
+class CanEnvironments(ABC):
+    """Can keep containers in which people set up environments."""
+
+    @property
+    @abstractmethod
+    def environments(self) -> Environments: ...
+
+
+CAPABILITIES: tuple[type, ...] = (CanPause, CanExec, CanDial, CanClaim, CanPackage, CanEnvironments)
 
 
 def capabilities(backend: object) -> tuple[str, ...]:

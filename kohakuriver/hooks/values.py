@@ -72,13 +72,21 @@ class Mount:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What a workload is made from: a verified file, or a reference that the backend can fetch."""
+    """What a workload is made from: a verified file, or a reference that the backend can fetch.
+
+    With a digest, that very image is meant, and anything else that a path or reference leads to is an error.
+    """
 
     kind: str
     digest: str = ""
+    #: a bundle (hooks/bundles.py), or an archive as `docker save` writes it, compressed or not
     path: Path | None = None
     reference: str | None = None
     auth: str | None = None
+    #: environment and number of the version that it is, for its local name; "": it is none
+    environment: str = ""
+    number: int = 0
+    pull: Literal["missing", "always", "never"] = "missing"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,6 +180,21 @@ class WireReserved(msgspec.Struct, kw_only=True, omit_defaults=True):
     share_milli: int = 1000
 
 
+class WireVersion(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A version of an environment, and where its syncer keeps it."""
+
+    environment: str
+    number: Count
+    #: of the image
+    digest: str
+    syncer: str = ""
+    locator: str = ""
+    #: bytes of all layers
+    size: Count = 0
+    #: contents of the host's store that it needs
+    blobs: list[str] = []
+
+
 class Assign(Message, kw_only=True, tag="assign"):
     """Run this attempt. Only this message starts anything; it may come twice."""
 
@@ -194,8 +209,12 @@ class Assign(Message, kw_only=True, tag="assign"):
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}
     workdir: str | None = None
+    #: the version of an environment that it runs in, as NAME:NUMBER; `environment` says where that is
     container: str | None = None
+    environment: WireVersion | None = None
     image: str | None = None
+    #: missing, always or never: when an image is fetched
+    pull: str = "missing"
     options: dict[str, Any] = {}
     reserved: WireReserved
     time_limit: float | None = None
@@ -336,7 +355,7 @@ class Dial(Message, kw_only=True, tag="dial"):
     """Open a connection to the host for one stream, and show this ticket (one use, 10 s)."""
 
     ticket: str
-    #: output, archive
+    #: output, archive, environment
     kind: str
     attempt: str
     arguments: dict[str, str] = {}
