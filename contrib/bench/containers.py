@@ -21,16 +21,16 @@ from footprint import resident
 from serving import Cluster, Place, Process
 from talk import Loose
 
-from kohakuriver.testing.dockerd import IMAGE, Dockerd, why_not
+from kohakuriver.testing.dockerd import IMAGE, Dockerd, a_daemon, why_not
 
 #: the raw containers' network, of the same kind as the runner's own
 BRIDGE = "raw"
 WIDE = Path(__file__).with_name("wide.py")
 AT_ONCE = (4, 8, 16)
 EIGHT = 8
+FIGURES = ("A1", "A2", "A3", "A5")
 #: nodes on the one daemon, and the cores that they say they have: eight at once, as A2 has it; and more than the
 #: runner's own limit of starts
-FIGURES = ("A1", "A2", "A3", "A5")
 NODES = {"eight": EIGHT, "many": 64}
 
 
@@ -82,26 +82,19 @@ class Stage:
 @contextmanager
 def stage() -> Iterator[Stage]:
     """All of it, new, and nothing left of it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="krb-") as top:
-        dockerd = Dockerd(Path(top) / Path(top).name)
-        try:
-            dockerd.start()
-            dockerd.load_image()
-            dockerd.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", BRIDGE)
-            with Place() as place:
-                cluster = Cluster(place)
-                cluster.start_host()
-                plugins = {"plugins.docker": {"socket": str(dockerd.socket)}}
-                runners = {
-                    name: cluster.add_runner(name, plugins, [sys.executable, str(WIDE), str(cores)])
-                    for name, cores in NODES.items()
-                }
-                found = Stage(cluster, runners, dockerd, Where(str(dockerd.socket), IMAGE, BRIDGE))
-                for name in NODES:
-                    found.drain(2, name)
-                yield found
-        finally:
-            dockerd.close()
+    with a_daemon() as dockerd, Place() as place:
+        dockerd.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", BRIDGE)
+        cluster = Cluster(place)
+        cluster.start_host()
+        plugins = {"plugins.docker": {"socket": str(dockerd.socket)}}
+        runners = {
+            name: cluster.add_runner(name, plugins, [sys.executable, str(WIDE), str(cores)])
+            for name, cores in NODES.items()
+        }
+        found = Stage(cluster, runners, dockerd, Where(str(dockerd.socket), IMAGE, BRIDGE))
+        for name in NODES:
+            found.drain(2, name)
+        yield found
 
 
 def containers(book: Book, names: set[str], *, full: bool) -> None:

@@ -10,7 +10,10 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 IMAGE = "kohakuriver.test/busybox:1"
@@ -175,6 +178,18 @@ class Dockerd:
                 continue
             return
         raise RuntimeError(f"no Docker daemon: {(self.directory / 'log').read_text()[-2000:]}")
+
+
+@contextmanager
+def a_daemon(*, live_restore: bool = False, programs: Path | None = None) -> Iterator[Dockerd]:
+    """A daemon that runs and has an image, in a directory with a short name; both are gone afterwards."""
+    daemon = Dockerd(Path(tempfile.mkdtemp(prefix="kr-d")), live_restore=live_restore, programs=programs)
+    try:
+        daemon.start()
+        daemon.load_image()
+        yield daemon
+    finally:
+        daemon.close()
 
 
 def image_tree(word: str = "") -> bytes:

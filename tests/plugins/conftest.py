@@ -1,7 +1,6 @@
 """The process backend, opened as often and as differently as a test wants, and one Docker daemon for all."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from kohakuriver_process.backend import ProcessBackend
 
-from kohakuriver.testing.dockerd import Dockerd
+from kohakuriver.testing.dockerd import Dockerd, a_daemon
 
 from .process_kit import ProcessKit
 
@@ -17,14 +16,8 @@ from .process_kit import ProcessKit
 @pytest.fixture(scope="session")
 def dockerd() -> Iterator[Dockerd]:
     """A daemon with an image, for tests that leave it as it is."""
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        daemon = Dockerd(Path(directory) / Path(directory).name)
-        try:
-            daemon.start()
-            daemon.load_image()
-            yield daemon
-        finally:
-            daemon.close()
+    with a_daemon() as daemon:
+        yield daemon
 
 
 @pytest.fixture

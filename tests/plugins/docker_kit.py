@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from kohakuriver_docker.backend import DockerBackend
@@ -110,6 +109,3 @@ async def run(backend: DockerBackend, job: Job):
     handle, started = await begin(backend, job)
     found = await collect(backend, handle, started)
     return await backend.wait(handle, started), found
-
-
-__all__ = ["IMAGE", "DockerKit", "begin", "processes_of", "replace", "run"]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from kohakuriver_docker.devices import HOOK
 
 from kohakuriver.hooks.values import Device, Grant
-from kohakuriver.testing.dockerd import Dockerd
+from kohakuriver.testing.dockerd import Dockerd, a_daemon
 
 from .docker_kit import DockerKit, run
 
@@ -40,14 +39,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def daemon(told: Path) -> Iterator[Dockerd]:
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        made = Dockerd(Path(directory) / Path(directory).name, programs=told.parent / "programs")
-        try:
-            made.start()
-            made.load_image()
-            yield made
-        finally:
-            made.close()
+    with a_daemon(programs=told.parent / "programs") as made:
+        yield made
 
 
 def asked(told: Path) -> list[str]:

@@ -26,9 +26,8 @@ async def opened(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Callable]:
 
         async def use(**config):
             node = f"n{len(made)}"
-            kit = (
-                DockerKit(tmp_path / node, dockerd, node=node, **config) if (tmp_path / node).mkdir() is None else None
-            )
+            (tmp_path / node).mkdir()
+            kit = DockerKit(tmp_path / node, dockerd, node=node, **config)
             backend = await stack.enter_async_context(kit.open())
             made.append((kit, backend))
             return kit, backend

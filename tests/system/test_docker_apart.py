@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.testing.dockerd import IMAGE, Dockerd
+from kohakuriver.testing.dockerd import IMAGE, Dockerd, a_daemon
 
 from . import spying
 from .boxes import folder
@@ -91,18 +90,12 @@ def wire(daemon: Dockerd) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        daemon = Dockerd(Path(directory) / Path(directory).name, live_restore=True)
-        try:
-            daemon.start()
-            daemon.load_image()
-            with (
-                wire(daemon) as (address, enter),
-                a_cluster(bind=address, before=enter, heartbeat_interval_seconds=1.0) as made,
-            ):
-                yield furnish(made, daemon, enter)
-        finally:
-            daemon.close()
+    with (
+        a_daemon(live_restore=True) as daemon,
+        wire(daemon) as (address, enter),
+        a_cluster(bind=address, before=enter, heartbeat_interval_seconds=1.0) as made,
+    ):
+        yield furnish(made, daemon, enter)
 
 
 def furnish(cluster: Cluster, daemon: Dockerd, enter: list[str]) -> House:

@@ -3,16 +3,14 @@
 import json
 import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kohakuriver.testing.dockerd import IMAGE, Dockerd
+from kohakuriver.testing.dockerd import IMAGE, Dockerd, a_daemon
 
 from .boxes import folder
 from .cluster import Cluster, a_cluster
@@ -32,19 +30,12 @@ DAEMON = 20
 
 @contextmanager
 def daemon_and_node() -> Iterator[tuple[Dockerd, Cluster]]:
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        daemon = Dockerd(Path(directory) / Path(directory).name, live_restore=True)
-        try:
-            daemon.start()
-            daemon.load_image()
-            with a_cluster(heartbeat_interval_seconds=1.0) as made:
-                made.start_host()
-                docker = {"enabled": True, "socket": str(daemon.socket), "mounts_allowed": [str(folder(made))]}
-                made.add_runner("one", docker=docker)
-                (made.runners["one"].data / "backends" / "docker" / "begins").mkdir()  # made once, and kept empty
-                yield daemon, made
-        finally:
-            daemon.close()
+    with a_daemon(live_restore=True) as daemon, a_cluster(heartbeat_interval_seconds=1.0) as made:
+        made.start_host()
+        docker = {"enabled": True, "socket": str(daemon.socket), "mounts_allowed": [str(folder(made))]}
+        made.add_runner("one", docker=docker)
+        (made.runners["one"].data / "backends" / "docker" / "begins").mkdir()  # made once, and kept empty
+        yield daemon, made
 
 
 def test_nothing_is_left_of_random_lives_and_strangers_are_untouched() -> None:

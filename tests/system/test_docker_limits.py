@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kohakuriver.testing.dockerd import IMAGE, Dockerd
+from kohakuriver.testing.dockerd import IMAGE, Dockerd, a_daemon
 
 from .serving import Server, clean_environment, run
 from .startlog import processes_under
@@ -48,17 +48,13 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """`serve --role all` as it is, told by DOCKER_HOST where the daemon is, as Docker's own client is."""
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        home = Path(directory) / "home"
-        home.mkdir()
+    with tempfile.TemporaryDirectory(prefix="kr-") as directory, a_daemon(live_restore=True) as daemon:
+        home = Path(directory)
         (home / "config.toml").write_text("[host]\ndisk_floor = '1M'\n")
-        daemon = Dockerd(Path(directory) / Path(directory).name, live_restore=True)
         env = clean_environment(home, DOCKER_HOST=f"unix://{daemon.socket}")
         words = ["--role", "all", "--port", "0", "--data-dir", str(home / "data")]
         server = Server(words=words, log=home / "log", env=env)
         try:
-            daemon.start()
-            daemon.load_image()
             server.start()
             yield Lab(server, daemon)
         finally:
@@ -67,7 +63,6 @@ def lab() -> Iterator[Lab]:
             for process in ours:
                 process.kill()
             psutil.wait_procs(ours, timeout=60)
-            daemon.close()
 
 
 def version(daemon: Dockerd) -> int:

@@ -5,14 +5,12 @@ What is written while no daemon is there to take it may be missing at the end; t
 
 import os
 import random
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kohakuriver.testing.dockerd import Dockerd
+from kohakuriver.testing.dockerd import Dockerd, a_daemon
 
 from .boxes import Box, folder, start_log
 from .cluster import Cluster, a_cluster
@@ -30,18 +28,11 @@ CUT_SHORT = "started by a daemon that died"
 
 @pytest.fixture
 def node() -> Iterator[tuple[Cluster, Dockerd]]:
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        daemon = Dockerd(Path(directory) / Path(directory).name, live_restore=False)
-        try:
-            daemon.start()
-            daemon.load_image()
-            with a_cluster(heartbeat_interval_seconds=1.0) as made:
-                made.start_host()
-                docker = {"socket": str(daemon.socket), "network": "none", "mounts_allowed": [str(folder(made))]}
-                made.add_runner("one", docker={"enabled": True, **docker})
-                yield made, daemon
-        finally:
-            daemon.close()
+    with a_daemon() as daemon, a_cluster(heartbeat_interval_seconds=1.0) as made:
+        made.start_host()
+        docker = {"socket": str(daemon.socket), "network": "none", "mounts_allowed": [str(folder(made))]}
+        made.add_runner("one", docker={"enabled": True, **docker})
+        yield made, daemon
 
 
 def test_what_a_restart_ends_is_told_and_the_rest_is_exact(node: tuple[Cluster, Dockerd]) -> None:
