@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from kohakuriver.domain.retries import FENCED
-from kohakuriver.errors import KohakuRiverError, PluginError
+from kohakuriver.errors import KohakuRiverError
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Handle
 from kohakuriver.runner import admit
@@ -146,12 +146,12 @@ class Attempts:
                 async with asyncio.timeout(self.desk.settings.remove_limit):
                     for handle in await self._bodies(backend, entry):
                         await backend.remove(handle)
-        except (PluginError, TimeoutError, OSError) as error:  # the row stays
-            log.warning("a body cannot be removed yet", extra={"attempt": attempt, "error": str(error)})
+            await self._clearing.clear(attempt, self.desk.places(entry.instance))
+        except (KohakuRiverError, TimeoutError, OSError) as error:  # the row stays
+            log.warning("an attempt cannot be forgotten yet", extra={"attempt": attempt, "error": str(error)})
             self._later(attempt)
             return
         self._removals.pop(attempt, None)
-        await self._clearing.clear(attempt, self.desk.places(entry.instance))
 
     def _later(self, attempt: str) -> None:
         """Tries the removal again by itself, ever more seldom; the host says it but once a session."""
@@ -178,15 +178,17 @@ class Attempts:
 
     async def _admit(self, assign: Assign) -> admit.Refusal | str:
         """A refusal, or the name of the backend; what is asked for counts from here on."""
-        held = [entry.reserved for entry in self.desk.journal.open_entries()] + list(self._admitting.values())
         backend = admit.choose(self.desk, assign)
         if isinstance(backend, admit.Refusal):
             return backend
+        if assign.lease is not None:
+            await self.desk.lease.keep()
+            if self.desk.lease.spent(assign.lease):
+                return admit.Refusal(reason=FENCED, for_good=False)
+        # from the sum to the reservation nothing is awaited, so that no two assignments find the same room
+        held = [entry.reserved for entry in self.desk.journal.open_entries()] + list(self._admitting.values())
         full = self.desk.journal.outbox.full
         reason = admit.too_much(assign.reserved, held, self._cells(), outbox_full=full)
-        if reason is None and assign.lease is not None:
-            await self.desk.lease.keep()
-            reason = FENCED if self.desk.lease.spent(assign.lease) else None
         if reason is not None:
             return admit.Refusal(reason=reason, for_good=False)
         self._admitting[assign.attempt] = assign.reserved

@@ -253,8 +253,12 @@ class _File:
         return [StoreError(f"the journal failed: {error!r}") for _ in batch]
 
     def _undo(self) -> None:
+        """What cannot even be undone lets the next commit fail as well, and is tried again then."""
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:  # whoever wrote is told of the first failure; the thread serves the next
+                log.warning("the journal cannot undo a commit", extra={"error": str(error)})
 
 
 def _refused(error: Exception) -> StoreError:

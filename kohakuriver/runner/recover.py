@@ -54,7 +54,7 @@ async def recover(desk: Desk, attempts: Attempts, backend: Backend) -> None:
 async def _take_in(desk: Desk, backend: Backend, instance: str, handle: Handle) -> None:
     """Journals a body that nobody assigned, and reports it. It is held until a wish ends it."""
     seen = await _see(desk, backend, handle)
-    if instance in desk.journal.attempts:  # assigned meanwhile
+    if instance in desk.journal.attempts or seen.phase == "gone":  # assigned or removed meanwhile
         return
     facts = {"instance": instance, "backend": backend.name, "phase": seen.phase, "note": seen.note[:200]}
     entry = Entry(

@@ -16,7 +16,7 @@ from kohakuriver.runner import backends as kinds
 from kohakuriver.runner import heartbeat
 from kohakuriver.runner.accept import Attempts
 from kohakuriver.runner.clock import Clock, boot_id
-from kohakuriver.runner.desk import Desk
+from kohakuriver.runner.desk import LONGEST_REASON, Desk
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.link import Link
@@ -226,6 +226,9 @@ class Runner:
         self._streams += 1
         try:
             reason = await serve_dial(desk, dial)
+        except Exception as error:  # one stream takes no runner down; logged here, and the host is told
+            log.exception("a stream failed", extra={"attempt": dial.attempt, "kind": dial.kind})
+            reason = f"the stream failed: {error!r}"[:LONGEST_REASON]
         finally:
             self._streams -= 1
         if reason is not None:

@@ -94,6 +94,7 @@ class Session:
         self._lease = lease
         self._beats = 0
         self._control: deque[tuple[aiohttp.WSMsgType, bytes]] = deque()
+        self._greeting: deque[FromRunner] = deque()
         self._urgent: deque[FromRunner] = deque()
         self._progress: dict[str, str] = {}
         self._heartbeat: Heartbeat | None = None
@@ -122,11 +123,15 @@ class Session:
         return ended
 
     def send(self, message: FromRunner) -> None:
-        """Queues a message that is not a report. Heartbeats and progress notes are conflated."""
+        """Queues a message that is not a report; all but the greeting waits until the session is live. Heartbeats and
+        progress notes are conflated.
+        """
         if isinstance(message, Heartbeat):
             self._heartbeat = message
         elif isinstance(message, Progress):
             self._progress[message.attempt] = message.note[:LONGEST_NOTE]
+        elif isinstance(message, Hello | Inventory):
+            self._greeting.append(message)
         else:
             self._urgent.append(message)
         self._wake.set()
@@ -252,10 +257,12 @@ class Session:
         if self._control:
             kind, data = self._control.popleft()
             await self._socket.send_frame(data, kind)
-        elif self._urgent:
-            await self._put(self._urgent.popleft())
+        elif self._greeting:
+            await self._put(self._greeting.popleft())
         elif not self.live.is_set():
             return False
+        elif self._urgent:
+            await self._put(self._urgent.popleft())
         elif (line := self._journal.outbox.next()) is not None:
             payload = await self._journal.payload(line.seq)
             if payload is not None:
