@@ -1,6 +1,7 @@
 """The client half of a raw stream: an HTTP/1.1 upgrade (RFC 9110 §7.8), after which both directions are bytes."""
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import socket
@@ -20,13 +21,20 @@ KEEPALIVE_PROBES = 6
 def client_tls(fingerprint: str | None) -> ssl.SSLContext:
     """TLS for a host that is known by its certificate's fingerprint, or by an authority if there is none.
 
-    With a fingerprint nothing is proven before `check_fingerprint` was called.
+    With a fingerprint nothing is proven before `check_fingerprint` was called, and no authority is loaded: reading them
+    all takes tens of milliseconds, in which the event loop stands still.
     """
-    context = ssl.create_default_context()
-    if fingerprint is not None:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    if fingerprint is None:
+        return _by_authority()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@functools.cache
+def _by_authority() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def check_fingerprint(certificate: bytes | None, fingerprint: str) -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from kohakuriver.net.streams import open_stream
+from kohakuriver.net.streams import client_tls, open_stream
 from kohakuriver.web.sockets.stream import RawConnection
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: kohakuriver-stream\r\n\r\n"
@@ -50,3 +50,8 @@ async def test_an_end_that_vanished_is_given_up_within_a_minute(end):
     writer.transport.abort()
     connection.close()
     server.close()
+
+
+def test_the_authorities_of_the_machine_are_read_for_a_host_without_a_pin_and_then_once():
+    assert client_tls("ab" * 32).cert_store_stats()["x509_ca"] == 0
+    assert client_tls(None) is client_tls(None)
