@@ -14,10 +14,10 @@ from kohakuriver.domain.dependencies import After, Key, never
 from kohakuriver.domain.events import NeverSatisfied
 from kohakuriver.domain.reasons import Reason, waits_for
 from kohakuriver.domain.tasks import FINAL, Status, Task
-from kohakuriver.errors import Conflict, KohakuRiverError, NotFound
+from kohakuriver.errors import InvalidTransition, KohakuRiverError, MovedOn, NotFound
 from kohakuriver.host.board import Board
 from kohakuriver.host.cause import Cause
-from kohakuriver.host.ledger import Ledger
+from kohakuriver.host.ledger import TRIES, Ledger
 from kohakuriver.store.reader import Reader
 from kohakuriver.store.tasks import batch_statuses, statuses_of
 
@@ -57,12 +57,13 @@ class Dependencies:
         self._wake = asyncio.Event()
 
     async def look(self, needs: Collection[After]) -> dict[Key, Watched]:
-        """How the things stand now. Whoever goes on without waiting in between may rely on it."""
+        """How the things stand now. Whoever goes on without waiting in between may rely on it. Raises MovedOn."""
         keys = {after.key for after in needs}
-        while True:
+        for _ in range(TRIES):
             found = await self._states(keys)
             if all(self._board.get(task) is not None for state in found.values() for task in state.still):
                 return found
+        raise MovedOn("the tasks that it is to start after keep changing; try again", field="after")
 
     def expect(self, tasks: Sequence[Task], states: Mapping[Key, Watched]) -> None:
         """These tasks wait, from before they are committed on; `states` was looked up just now."""
@@ -145,7 +146,7 @@ class Dependencies:
     async def _end(self, task: int, reason: str) -> bool:
         try:
             await self._ledger.record(task, NeverSatisfied(reason=reason), BY)
-        except (Conflict, NotFound):
+        except (InvalidTransition, NotFound):
             # it was ended otherwise, or never stored
             self._doomed.pop(task, None)
         except KohakuRiverError as error:

@@ -57,7 +57,7 @@ async def open_host(
     streams = Streams(lambda node, message: _dial(roster, node, message))
     blobs = Blobs(settings.data_dir / "output", threads.file)
     archive = Archive(group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs, board=board)
-    reports = Reports(ledger, scheduler.refill, archive.complete)
+    reports = Reports(ledger, scheduler.refill, scheduler.withdraw, archive.complete)
     links = Links(
         settings=settings,
         cluster=store.cluster,

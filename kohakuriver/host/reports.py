@@ -14,7 +14,7 @@ from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import MovedOn
 from kohakuriver.host import cause, records
-from kohakuriver.host.ledger import Ledger, Placing, name, told, tried_again, try_apply
+from kohakuriver.host.ledger import Ledger, name, told, tried_again, try_apply
 from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import ConstraintFailed, Statement, update
@@ -49,17 +49,19 @@ class Batch:
 
 
 Refill = Callable[[Member, Collection[int]], list[tuple[Task, Reserved]]]
+Withdraw = Callable[[Collection[int]], None]
 
 
 class Reports:
     """Takes what runners report to the ledger."""
 
-    def __init__(self, ledger: Ledger, refill: Refill, complete: set[str]) -> None:
-        """`refill` says what takes the place of tasks that end; `complete` gets the attempts whose exit was committed
-        with all of their output.
+    def __init__(self, ledger: Ledger, refill: Refill, withdraw: Withdraw, complete: set[str]) -> None:
+        """`refill` says what takes the place of tasks that end, `withdraw` hears of what did not after all; `complete`
+        gets the attempts whose exit was committed with all of their output.
         """
         self._ledger = ledger
         self._refill = refill
+        self._withdraw = withdraw
         self._complete = complete
 
     async def take(self, member: Member, epoch: int, reports: Sequence[Report]) -> int:
@@ -103,7 +105,8 @@ class Reports:
         for task, held in reserved.items():
             if held is not None:
                 statements += records.reserve(batch.folds[task].after, held)
-        placing = self._placing(member, batch) if refill else None
+        chosen = self._chosen(member, batch) if refill else []
+        placing = ledger.placing(member, chosen) if chosen else None
 
         def then() -> None:
             member.acknowledged = last
@@ -115,21 +118,25 @@ class Reports:
             if placing is not None:
                 placing.then()
 
-        await ledger.commits.write([*statements, *(placing.statements if placing is not None else ())], then)
+        def otherwise() -> None:
+            self._withdraw([task.id for task, _ in chosen])
 
-    def _placing(self, member: Member, batch: Batch) -> Placing | None:
+        more = [] if placing is None else placing.statements
+        await ledger.commits.write([*statements, *more], then, otherwise)
+
+    def _chosen(self, member: Member, batch: Batch) -> list[tuple[Task, Reserved]]:
         """What takes the place of the tasks that end in this batch; nothing where the node refuses work."""
         folds = batch.folds.values()
         if any(fold.after.status is Status.PENDING and not tried_again(fold.before, fold.after) for fold in folds):
-            return None
+            return []
         freed = {
             task
             for task, fold in batch.folds.items()
             if fold.before.status in HOLDING and fold.after.status not in HOLDING
         }
         pairs = self._refill(member, freed) if freed else []
-        chosen = [(task, reserved) for task, reserved in pairs if task.id not in batch.folds]
-        return self._ledger.placing(member, chosen) if chosen else None
+        self._withdraw([task.id for task, _ in pairs if task.id in batch.folds])
+        return [(task, reserved) for task, reserved in pairs if task.id not in batch.folds]
 
     def _statements(self, batch: Batch, member: Member, epoch: int, last: int) -> list[Statement]:
         statements: list[Statement] = [

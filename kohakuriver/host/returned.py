@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from kohakuriver.domain.events import Accepted, DeclaredLost, Event, Paused, Started
 from kohakuriver.domain.tasks import Status, Wanted, parse_attempt
-from kohakuriver.errors import Conflict
+from kohakuriver.errors import InvalidTransition
 from kohakuriver.host import cause
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.roster import Member
@@ -32,8 +32,8 @@ class Returned:
         self._ledger = ledger
 
     async def sort_out(self, member: Member, held: Sequence[Held]) -> list[Wish]:
-        """Records it, and returns the wishes for what the host has gone on without. Raises StorageFull or StoreError;
-        may be called again.
+        """Records it, and returns the wishes for what the host has gone on without. Raises MovedOn, StorageFull or
+        StoreError; may be called again.
         """
         await self._take_back(member, held)
         await self._give_up(member, held)
@@ -82,7 +82,7 @@ class Returned:
     async def _record(self, member: Member, task: int, event: Event) -> None:
         try:
             await self._ledger.record(task, event, cause.node(member.name))
-        except Conflict:
+        except InvalidTransition:
             # a report was faster
             return
 

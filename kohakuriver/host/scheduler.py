@@ -130,12 +130,13 @@ class Scheduler:
         except KohakuRiverError as error:
             # the other nodes' share is placed all the same; the timer tries this one again
             log.warning("placing failed: %s", error, extra={"action": "schedule", "node": member.name})
-        self._underway.drop([task.id for task, _ in known])
+        self.withdraw([task.id for task, _ in known])
         return 0
 
     def refill(self, member: Member, freed: Collection[int]) -> list[tuple[Task, Reserved]]:
         """What this node gets once these tasks hold nothing there any more, so that their end and what takes their
-        place are one commit. Nothing where planning takes long: the next pass does it.
+        place are one commit. Nothing where planning takes long: the next pass does it. What is not committed is to be
+        withdrawn.
         """
         if not self._board.waiting or self.last_duration >= LONGEST_REFILL:
             return []
@@ -146,6 +147,10 @@ class Scheduler:
         known = [(task, reserved) for task, reserved in pairs if task is not None and queued(task)]
         self._decided(member.id, [task for task, _ in known])
         return known
+
+    def withdraw(self, tasks: Collection[int]) -> None:
+        """Their places came to nothing: they count against no limit any more, and wait on."""
+        self._underway.drop(tasks)
 
     def _plan(self, snapshot: Snapshot, usage: Usage) -> Sequence[Placement]:
         return plan(snapshot, self._board.queue, usage, self.strategy, most=MOST_PLACED).placements

@@ -92,9 +92,8 @@ async def submit_tasks(
     # nothing is waited for since the look at what they start after
     host.dependencies.expect(tasks, states)
     try:
-        await host.commits.write(statements, then)
+        await host.commits.write(statements, then, lambda: host.dependencies.drop(tasks))
     except KohakuRiverError as error:
-        host.dependencies.drop(tasks)
         return await _not_stored(host, actor, error, key=key, digest=digest, count=len(tasks))
     return submitted
 

@@ -1,8 +1,11 @@
 """Short words for what most tests of the host begin with."""
 
+import asyncio
+
 from kohakuriver.host.submit import submit_tasks
 from kohakuriver.store.models import AttemptRow, EventRow, ReservationRow, TaskRow
 from kohakuriver.store.tasks import load_task, task_of
+from kohakuriver.testing.runners import PATIENCE
 from kohakuriver.wire import api, link
 
 
@@ -70,3 +73,22 @@ async def agree(host):
     }
     assert on_board == held
     assert {task.id for task in tasks if not task.final} == {task.id for task in host.board.all()}
+
+
+class Gate:
+    """The store's writer, behind a door: writes wait there, and are made in their order once it is opened."""
+
+    def __init__(self, host, monkeypatch):
+        self._write = host.store.writer.write
+        self.arrived = asyncio.Semaphore(0)
+        self.opened = asyncio.Event()
+        monkeypatch.setattr(host.store.writer, "write", self.write)
+
+    async def write(self, statements):
+        self.arrived.release()
+        await self.opened.wait()
+        return await self._write(statements)
+
+    async def reached(self):
+        async with asyncio.timeout(PATIENCE):
+            await self.arrived.acquire()

@@ -1,5 +1,7 @@
 """Arrays: what one submission of many tasks stores, how many of it run, and what is done to all of it at once."""
 
+import asyncio
+
 import pytest
 
 from kohakuriver.domain.access import Role
@@ -10,7 +12,7 @@ from kohakuriver.testing.hosts import add_account, opened_host
 from kohakuriver.testing.runners import add_node
 from kohakuriver.wire import link
 
-from .kit import agree, exited, placed, running, submit
+from .kit import Gate, agree, exited, placed, running, submit
 
 
 def under_way(host, batch):
@@ -239,3 +241,27 @@ async def test_the_name_of_an_array_is_told_apart_by_its_case(host, ann, node):
     await submit(host, ann, name="sweep", array="0-1")
     with pytest.raises(NotFound):
         await batches.kill_batch(host, ann, "Sweep")
+
+
+async def test_a_place_that_came_to_nothing_counts_against_no_limit(host, ann, node, monkeypatch):
+    one, two = await submit(host, ann, array="0-1%1")
+    await host.scheduler.tick()
+    attempt = host.board.get(one).attempt
+    await node.tell("accepted", attempt)
+    await node.tell("started", attempt)
+    (other,) = await submit(host, ann)
+    with monkeypatch.context() as patch:
+        gate = Gate(host, patch)
+        placing = asyncio.create_task(host.scheduler.tick())
+        await gate.reached()
+        # the end of the first would give its place to the second, but by then the node has been given the other
+        over = node.report("exited", attempt, **exited())
+        node.pipe.feed(over)
+        await gate.reached()
+        gate.opened.set()
+        assert await placing == 1
+    await node.acknowledged(over.seq)
+    assert host.board.get(other).status is Status.ASSIGNED
+    assert host.board.get(two).status is Status.PENDING
+    assert await host.scheduler.tick() == 1
+    await agree(host)

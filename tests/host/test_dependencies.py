@@ -1,11 +1,13 @@
 """`--after`: who waits for whom, what lets a task go, what ends it, and that none of it is forgotten."""
 
+import asyncio
+
 import pytest
 
 from kohakuriver.domain.access import Role
 from kohakuriver.domain.dependencies import Key
 from kohakuriver.domain.tasks import Status
-from kohakuriver.errors import Conflict, NotAllowed, NotFound, StorageFull
+from kohakuriver.errors import Conflict, MovedOn, NotAllowed, NotFound, StorageFull
 from kohakuriver.host import control, tasks
 from kohakuriver.testing.hosts import add_account, opened_host
 from kohakuriver.testing.runners import add_node
@@ -191,25 +193,41 @@ async def test_all_of_it_holds_over_a_restart_of_the_host(tmp_path, clock):
         await agree(host)
 
 
-async def test_a_submit_that_is_not_stored_leaves_nothing_that_waits(host, ann, node, monkeypatch):
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_submit_that_is_not_stored_leaves_nothing_that_waits(host, ann, node, monkeypatch, gone):
     (task,) = await submit(host, ann)
+    asked, go = asyncio.Event(), asyncio.Event()
 
-    async def full(*_args, **_more):
+    async def full(statements):
+        asked.set()
+        await go.wait()
         raise StorageFull("no space")
 
-    monkeypatch.setattr(host.commits, "write", full)
-    with pytest.raises(StorageFull):
-        await submit(host, ann, after=[str(task)])
+    with monkeypatch.context() as patched:
+        patched.setattr(host.store.writer, "write", full)
+        asking = asyncio.create_task(submit(host, ann, after=[str(task)]))
+        await asked.wait()
+        if gone:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        go.set()
+        # the failure of a request that was given up comes before this one's
+        with pytest.raises(StorageFull):
+            await host.commits.write([])
+        if not gone:
+            with pytest.raises(StorageFull):
+                await asking
     assert (host.dependencies._watched, host.dependencies._keys, host.dependencies._needs) == ({}, {}, {})
 
 
-async def test_an_end_that_the_store_cannot_take_is_tried_again(host, ann, node, monkeypatch):
+@pytest.mark.parametrize("failure", [StorageFull("no space"), MovedOn("it keeps changing")])
+async def test_an_end_that_the_store_cannot_take_is_tried_again(host, ann, node, monkeypatch, failure):
     (task,) = await submit(host, ann)
     (after,) = await submit(host, ann, after=[str(task)])
     await control.kill(host, ann, str(task))
 
     async def full(*_args, **_more):
-        raise StorageFull("no space")
+        raise failure
 
     with monkeypatch.context() as patched:
         patched.setattr(host.ledger, "record", full)

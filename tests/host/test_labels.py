@@ -12,26 +12,9 @@ from kohakuriver.store.models import NodeRow
 from kohakuriver.testing.runners import PATIENCE, add_node
 from kohakuriver.wire import codec, link
 
+from .kit import Gate
+
 CARDS = [link.WireDevice(id=f"0000:0{n}:00.0", index=n) for n in range(3)]
-
-
-class Gate:
-    """The store's writer, behind a door: writes wait there, and are made in their order once it is opened."""
-
-    def __init__(self, host, monkeypatch):
-        self._write = host.store.writer.write
-        self.arrived = asyncio.Semaphore(0)
-        self.opened = asyncio.Event()
-        monkeypatch.setattr(host.store.writer, "write", self.write)
-
-    async def write(self, statements):
-        self.arrived.release()
-        await self.opened.wait()
-        return await self._write(statements)
-
-    async def reached(self):
-        async with asyncio.timeout(PATIENCE):
-            await self.arrived.acquire()
 
 
 async def stored_labels_of(host, member):

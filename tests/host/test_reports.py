@@ -72,13 +72,13 @@ async def test_what_ends_and_what_takes_its_place_are_one_commit(host, ann, node
     await host.scheduler.tick()
     assert (host.board.get(first).status, host.board.get(second).status) == (Status.ASSIGNED, Status.PENDING)
     writes = []
-    write = host.commits.write
+    write = host.store.writer.write
 
-    async def counted(statements, then=lambda: None):
+    async def counted(statements):
         writes.append(statements)
-        await write(statements, then)
+        return await write(statements)
 
-    monkeypatch.setattr(host.commits, "write", counted)
+    monkeypatch.setattr(host.store.writer, "write", counted)
     await node.tell("accepted", f"{first}.1")
     await node.tell("exited", f"{first}.1", **exited())
     assert len(writes) == 2

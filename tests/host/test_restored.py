@@ -3,7 +3,8 @@
 import pytest
 
 from kohakuriver.domain.tasks import Status
-from kohakuriver.host.control import kill
+from kohakuriver.errors import MovedOn
+from kohakuriver.host.control import declare_lost, kill
 from kohakuriver.store.models import EventRow
 from kohakuriver.wire import link
 
@@ -83,3 +84,21 @@ async def test_a_body_of_a_task_that_is_not_known_here_is_in_the_history_with_it
     await node.tell("recovered", task.attempt, found={"instance": task.attempt, "phase": "running", "owner": "ann"})
     rows = await host.store.reader.of(EventRow).filter(what="recovered").values("detail")
     assert ['"owner":"ann"' in row["detail"] and "77.1" in row["detail"] for row in rows] == [True]
+
+
+async def test_a_session_does_not_begin_before_what_stands_there_was_taken_back(host, ann, boss, node, monkeypatch):
+    task = await running(host, ann, node)
+    await declare_lost(host, boss, str(task.id), "burnt")
+    await node.drop()
+    held = [link.Held(attempt=task.attempt, phase="running")]
+    with monkeypatch.context() as patch:
+
+        async def busy(*_arguments):
+            raise MovedOn("it keeps changing")
+
+        patch.setattr(host.ledger, "record", busy)
+        pipe = await node.connect(held=held)
+    assert pipe.closed is not None
+    assert not node.member.connected
+    await node.connect(held=held)
+    assert (await stored(host, task.id)).status is Status.RUNNING
