@@ -5,6 +5,7 @@ from typing import Any
 
 from kohakuriver.cli.exits import OK
 from kohakuriver.cli.output import Output
+from kohakuriver.cli.shown import held_up
 from kohakuriver.cli.taskview import CANDIDATES
 
 
@@ -17,9 +18,7 @@ def print_plan(plan: Mapping[str, Any], out: Output) -> int:
     out.text(f"{plan['tasks']} {word}, {plan['starting']} would start now; nothing was submitted")
     for place in plan["places"]:
         target = f"{place['target']}: " if place["target"] else ""
-        why = place.get("reason") or {}
-        ahead = f"; {why['ahead']} tasks are before it" if why.get("ahead") else ""
-        out.text(f"{target}{'on ' + place['node'] if place['node'] else str(why.get('text', '')) + ahead}")
+        out.text(f"{target}{'on ' + place['node'] if place['node'] else held_up(place)}")
         out.text(f"start: {place['window']['text']}")
         out.data(place["candidates"], columns=CANDIDATES, name="node")
     return OK

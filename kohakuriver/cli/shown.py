@@ -68,6 +68,14 @@ def reason(row: Row) -> str:
     return str((row.get("reason") or {}).get("text") or "")
 
 
+def held_up(row: Row) -> str:
+    """Why the task waits, and how many stand before it."""
+    ahead = (row.get("reason") or {}).get("ahead")
+    if not ahead:
+        return reason(row)
+    return f"{reason(row)}; {'1 task is' if ahead == 1 else f'{ahead} tasks are'} before it"
+
+
 def ended(row: Row) -> str:
     """How it ended: its exit code, its signal, or why there is neither."""
     known = row.get("exit") or {}

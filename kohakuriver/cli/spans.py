@@ -43,7 +43,6 @@ def take_place(command: Sequence[str]) -> NoReturn:
     if program is not None:
         sys.stdout.flush()
         os.execv(program, list(command))  # noqa: S606  its own arguments, and no shell
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  a word for the import system
     module, colon, function = word.partition(":")
     _check_module(module, word)
     if not colon:
@@ -108,7 +107,6 @@ def _argv(command: Sequence[str]) -> list[str]:
     program = _program(command[0])
     if program is not None:
         return [program, *command[1:]]
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  as above
     _check_module(command[0].partition(":")[0], command[0])
     return [sys.executable, "-m", "kohakuriver", "local", "--literal", "--", *command]
 
@@ -126,8 +124,12 @@ def _program(word: str) -> str | None:
 
 
 def _check_module(module: str, word: str) -> None:
+    """Raises KohakuRiverError unless it can be imported, which the directory that we are in is searched for first."""
     from importlib.util import find_spec
 
+    here = os.getcwd()  # noqa: PTH109  a word for the import system
+    if sys.path[:1] != [here]:
+        sys.path.insert(0, here)
     try:
         found = find_spec(module)
     except (ImportError, ValueError) as error:

@@ -191,7 +191,7 @@ def _print_ids(answer: Mapping[str, Any], out: Output, *, many: bool) -> None:
     elif out.machine or out.style.quiet or out.style.format == "name":
         out.data([{"id": task} for task in tasks])
     elif many:
-        out.text(f"submitted {len(tasks)} tasks as batch {answer['batch']}")
+        out.text(f"submitted {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} as batch {answer['batch']}")
     else:
         for task in tasks:
             out.text(f"submitted task {task}")

@@ -8,7 +8,7 @@ from kohakuriver.cli.connect import connect
 from kohakuriver.cli.exits import OK, exit_code
 from kohakuriver.cli.output import Column, Output
 from kohakuriver.cli.paging import print_list
-from kohakuriver.cli.shown import command, ended, moment, of, reason, seconds, size, status
+from kohakuriver.cli.shown import command, ended, held_up, moment, of, reason, seconds, size, status
 from kohakuriver.errors import KohakuRiverError
 from kohakuriver.wire import urls
 
@@ -87,9 +87,8 @@ def explain_task(args: argparse.Namespace, out: Output) -> int:
     if out.machine or out.style.quiet or out.style.format == "name":
         out.data(answer, name="task")
         return OK
-    why = answer.get("reason") or {}
-    ahead = f"; {why['ahead']} tasks are before it" if why.get("ahead") else ""
-    out.text(f"task {answer['task']} is {answer['status']}{': ' + str(why['text']) if why else ''}{ahead}")
+    why = held_up(answer)
+    out.text(f"task {answer['task']} is {answer['status']}{': ' + why if why else ''}")
     if answer.get("window"):
         out.text(f"start: {answer['window']['text']}")
     if answer["candidates"]:

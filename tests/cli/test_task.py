@@ -61,7 +61,7 @@ def test_flags_become_a_request(call, peer: Peer, monkeypatch, words: list[str],
     monkeypatch.setenv("FROM_HERE", "ö")
     submitted(peer, ID)
     ran = call("task", "submit", *words)
-    said = f"submitted 1 tasks as batch {ID}\n" if {"array", "span"} & body.keys() else f"submitted task {ID}\n"
+    said = f"submitted 1 task as batch {ID}\n" if {"array", "span"} & body.keys() else f"submitted task {ID}\n"
     assert (ran.code, ran.out, ran.err) == (0, said, "")
     assert peer.asked[0].body == body
     assert peer.asked[0].headers["Idempotency-Key"]

@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     _add_logs(verbs.add_parser("logs", help="what a task wrote"))
     _add_changes(verbs)
     wait = verbs.add_parser("wait", help="until tasks end; exits with their code")
-    wait.add_argument("tasks", metavar="TASK", nargs="*")
+    wait.add_argument("tasks", metavar="TASK", nargs="*", help=_ONE)
     wait.add_argument("--batch", metavar="TASK", help=_BATCH)
     wait.add_argument("--timeout", metavar="TIME", help="give up after this long (exit 124); the tasks go on")
     wait.set_defaults(run=wait_for_tasks)
@@ -78,18 +78,12 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add("--array", metavar="INDICES", help="one task per index: 0-15, 1,3,8-12:2; 0-15%%4: four of them at once")
     add("--span", action="store_true", help="one task per combination of words as span:{0..3} and span:[a,b]")
     add("--at-once", metavar="N", type=int, help="so many of the array or the spans under way at once")
-    add(
-        "--after",
-        metavar="TASK",
-        action="append",
-        default=[],
-        help="start when this ended well; batch:TASK for all of it",
-    )
+    add("--after", metavar="TASK", action="append", default=[], help="start when this ended well; batch:TASK: all")
+    add("--after-any", metavar="TASK", action="append", default=[], help="start when this ended, however it was")
     add("--retries", metavar="N", type=int, default=0, help="try again so often when it did not end well")
     add("--retry-on", metavar="CAUSE", action="append", default=[], help="failed, oom, timeout, lost-node (failed)")
-    add("--requeue", action="store_true", help="begin anew when its node is gone, which then ends it by itself")
     add("--retry-delay", metavar="TIME", help="between the tries, such as 30s")
-    add("--after-any", metavar="TASK", action="append", default=[], help="start when this ended, however it was")
+    add("--requeue", action="store_true", help="begin anew when its node is gone, which then ends it by itself")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +123,7 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     }
     for verb, (text, template, sentence) in words.items():
         parser = verbs.add_parser(verb, help=text)
-        parser.add_argument("tasks", metavar="TASK", nargs="*" if verb in _WHOLE else "+")
+        parser.add_argument("tasks", metavar="TASK", nargs="*" if verb in _WHOLE else "+", help=_ONE)
         parser.set_defaults(run=change, template=template, sentence=sentence, verb=verb, batch=None)
         if verb in _WHOLE:
             parser.add_argument("--batch", metavar="TASK", help=_BATCH)
@@ -139,13 +133,14 @@ def _add_changes(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             parser.add_argument("--reason", metavar="WORDS", help="why, for its owner")
 
 
+_ONE = "id, end of an id, or name"
 _BATCH = "the whole submission that this task belongs to; or an array by its name"
 #: what can be asked of a whole batch
 _WHOLE = {"kill": urls.BATCH_KILL, "pause": urls.BATCH_PAUSE, "resume": urls.BATCH_RESUME}
 
 
 def _one(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("task", metavar="TASK", help="id, end of an id, or name")
+    parser.add_argument("task", metavar="TASK", help=_ONE)
     return parser
 
 

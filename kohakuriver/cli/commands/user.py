@@ -116,7 +116,7 @@ def limit_user(args: argparse.Namespace, out: Output) -> int:
 def _limit(text: str | None, field: str) -> int | None:
     if text is None or text == "-":
         return None if text is None else DEFAULT
-    if not (text.isascii() and text.isdigit()) or int(text[:8]) > MOST or len(text) > len(str(MOST)):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST))) or int(text) > MOST:
         raise UsageError("this is no limit", field=field, value=text, limit=f"0 to {MOST}, or - for the default")
     return int(text)
 
