@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from kohakuriver.errors import PluginError
 from kohakuriver.hooks.backend import Progress
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -50,6 +51,15 @@ class Package:
 def chain(below: str | None, layer: str) -> str:
     """The name of a layer on top of what lies below it."""
     return layer if below is None else "sha256:" + hashlib.sha256(f"{below} {layer}".encode()).hexdigest()
+
+
+class NeedsLayers(PluginError):
+    """the bundle lacks layers that are needed here"""
+
+    def __init__(self, message: str, layers: Collection[str]) -> None:
+        """`layers` are the diff IDs of those that must be in the bundle before it is imported again."""
+        super().__init__(message)
+        self.layers = frozenset(layers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,9 @@
-"""Names and labels: whose a container is. Only what carries this runner's label is ever looked at or touched."""
+"""Names and labels: whose a container or an image is. Only what carries this runner's label is ever touched, and of
+images only what has a name of this cluster's.
+"""
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 from kohakuriver.hooks.context import Context
@@ -9,6 +12,8 @@ from kohakuriver.hooks.values import Job
 PREFIX = "kohakuriver."
 RUNNER = PREFIX + "runner"
 INSTANCE = PREFIX + "instance"
+#: what follows the cluster's part of the name of a version: the environment and the number
+VERSION = re.compile(r"([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*):([1-9][0-9]{0,17})")
 
 
 class Names:
@@ -19,6 +24,8 @@ class Names:
         #: value of the label that makes a thing this runner's
         self.runner = f"{ctx.cluster}/{ctx.node}"
         self._short = hashlib.sha256(self.runner.encode()).hexdigest()[:8]
+        #: what the name of every image of this cluster begins with; its runners share them on one daemon
+        self.images = f"kr-env-{hashlib.sha256(ctx.cluster.encode()).hexdigest()[:8]}/"
 
     def container(self, instance: str) -> str:
         return f"kr-{self._short}-{instance}"
@@ -26,6 +33,23 @@ class Names:
     @property
     def network(self) -> str:
         return f"kr-{self._short}"
+
+    def image(self, environment: str, number: int) -> str:
+        """The local name of a version: nobody's `image prune` takes an image with a name."""
+        return f"{self.images}{environment}:{number}"
+
+    def unsettled(self, digest: str) -> str:
+        """The local name of an image of ours that is no version yet, or no version's."""
+        return f"{self.images}unsettled/{digest.removeprefix('sha256:')}:latest"
+
+    def version(self, name: str) -> tuple[str, int] | None:
+        """The environment and the number that a local name is of; None when it is of no version of ours."""
+        found = VERSION.fullmatch(name.removeprefix(self.images)) if self.is_our_image(name) else None
+        return None if found is None else (found[1], int(found[2]))
+
+    def is_our_image(self, name: str) -> bool:
+        """Whether a local name of an image is of our making."""
+        return name.startswith(self.images)
 
     @property
     def own(self) -> dict[str, str]:
