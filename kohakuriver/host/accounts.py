@@ -24,9 +24,9 @@ from kohakuriver.host import credentials
 from kohakuriver.host.callers import ALL, FRESH, LAB, LOGIN, READ, Caller, Remembered
 from kohakuriver.host.host import Host
 from kohakuriver.host.tokens import SHOWN, new_token, session_id
-from kohakuriver.host.users import active_user, ensure_admin, learn
+from kohakuriver.host.users import FIRST, active_user, ensure_admin
 from kohakuriver.host.visitors import visitors
-from kohakuriver.store.accounts import ACTIVE, User, all_users, any_user
+from kohakuriver.store.accounts import ACTIVE, User, any_user
 from kohakuriver.store.credentials import Once, end_once, new_once, session_by_id, token_by_id
 from kohakuriver.store.models import SessionRow, TokenRow
 from kohakuriver.store.write import update
@@ -45,8 +45,6 @@ async def open_accounts(host: Host) -> None:
 
     Raises PluginError when a provider cannot work at all.
     """
-    for person in await all_users(host.store.reader):
-        learn(host, person)
     if host.plugins is not None:
         for kind in host.plugins.auth_providers().values():
             provider = kind()
@@ -182,7 +180,7 @@ async def first_secret(host: Host) -> str | None:
     secret = credentials.make(credentials.FIRST_ADMIN)
     once = Once(
         id=secret.id,
-        kind="admin",
+        kind=FIRST,
         subject="",
         hash=secret.digest,
         created=now,

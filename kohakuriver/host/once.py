@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from kohakuriver.domain.access import Actor
 from kohakuriver.errors import Conflict, Invalid
+from kohakuriver.host.commits import Follow, nothing
 from kohakuriver.host.host import Host
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import IdempotencyRow
@@ -28,12 +29,14 @@ def check_key(key: str) -> str:
     return key
 
 
-async def write_once(host: Host, actor: Actor, key: str | None, statements: Sequence[Statement]) -> None:
-    """Commits the statements, and the key with them. Raises Conflict, and stores nothing, when the actor used the key
-    before; what failed did not use it up.
+async def write_once(
+    host: Host, actor: Actor, key: str | None, statements: Sequence[Statement], then: Follow = nothing
+) -> None:
+    """Commits the statements, and the key with them; `then` follows as in `Commits.write`. Raises Conflict, and stores
+    nothing, when the actor used the key before; what failed did not use it up.
     """
     if key is None:
-        await host.store.writer.write(list(statements))
+        await host.commits.write(statements, then)
         return
     if await find_answer(host.store.reader, actor.id, check_key(key)) is not None:
         raise _used(key)
@@ -47,7 +50,7 @@ async def write_once(host: Host, actor: Actor, key: str | None, statements: Sequ
         created=micros(host.clock.now()),
     )
     try:
-        await host.store.writer.write([claim, *statements])
+        await host.commits.write([claim, *statements], then)
     except ConstraintFailed as error:
         if error.table != TABLE:
             raise

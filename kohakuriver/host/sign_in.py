@@ -15,7 +15,7 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.passwords import check_password
 from kohakuriver.host.providers import ask
 from kohakuriver.host.tokens import end_session, new_login, new_session, revoke_token
-from kohakuriver.host.users import SETUP, active_user, learn, user_view
+from kohakuriver.host.users import FIRST, SETUP, active_user, learn, user_view
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.accounts import ACTIVE, DISABLED, Identity, User, find_identity, new_user, user_by_id
 from kohakuriver.store.credentials import Once, end_sessions, once_by_id, use_once
@@ -97,7 +97,7 @@ async def setup(host: Host, request: people.Setup, where: From) -> Entered:
     if once is None:
         attempts.failed("setup", where.address, tick)
         raise Gone("this secret was used already, or ran out; ask an admin for a new link", field="secret")
-    user, statements = await (_first(host, request) if once.kind == "admin" else _invited(host, once))
+    user, statements = await (_first(host, request) if once.kind == FIRST else _invited(host, once))
     check_password(request.password, user.name)
     provider, keeper = visitors(host).keeper()
     kept, now = await keeper.keep(request.password), host.clock.now()
@@ -114,7 +114,8 @@ async def setup(host: Host, request: people.Setup, where: From) -> Entered:
     ]
 
     def then() -> None:
-        learn(host, user)
+        if once.kind == FIRST:
+            learn(host, user)
         visitors(host).callers.forget(user.id)
         host.changes.publish("user", user.id, user.state)
 
@@ -164,7 +165,7 @@ async def _enter(host: Host, user: User, token_name: str | None, where: From, st
 
 
 async def _once(host: Host, text: str) -> Once | None:
-    for kind, word in ((credentials.INVITATION, SETUP), (credentials.FIRST_ADMIN, "admin")):
+    for kind, word in ((credentials.INVITATION, SETUP), (credentials.FIRST_ADMIN, FIRST)):
         shown = credentials.parse(text.strip(), kind)
         if shown is None:
             continue

@@ -34,7 +34,8 @@ from kohakuriver.wire import api, people
 #: what an operator may limit, and the number that means the cluster's default again
 LIMITS = ("most_open", "most_running", "most_cores", "most_memory", "most_devices")
 DEFAULT = -1
-SETUP = "setup"
+#: kinds of one-use secrets: for an account's set-up, and for the first admin's
+SETUP, FIRST = "setup", "admin"
 SETUP_HOURS = 72
 
 
@@ -120,13 +121,17 @@ async def add_user(host: Host, actor: Actor, request: people.NewUser, *, key: st
     link, statements = _link(host, actor, user.id)
     detail = {"name": name, "role": role.word, "most_open": request.most_open}
     event = _event(host, actor, "user_added", user.id, detail)
+
+    def then() -> None:
+        learn(host, user)
+        host.changes.publish("user", user.id, INVITED)
+
     try:
-        await write_once(host, actor, key, [new_user(user), *statements, *event])
+        await write_once(host, actor, key, [new_user(user), *statements, *event], then)
     except ConstraintFailed as error:
         if error.kind != "unique":
             raise
         raise Conflict(f"the name {name} is taken; names are never given twice", field="name", value=name) from None
-    host.changes.publish("user", user.id, INVITED)
     return _shown(host, user, link)
 
 
@@ -166,7 +171,8 @@ async def _change(host: Host, actor: Actor, user: User, after: dict[str, Any]) -
     statements: list[Statement] = []
     if user.role == Role.ADMIN.word and user.state == ACTIVE and ("role" in after or after.get("state") == DISABLED):
         statements.append(await _another_admin(host, user.id))
-    before = {"role": user.role, "state": user.state}
+    # all that memory keeps of it, so that what is learnt below is what is stored
+    before = {name: getattr(user, name) for name in ("role", "state", *LIMITS)}
     statements.append(update(UserRow, where={"id": user.id, **before}, set=after, expect=1))
     if "role" in after or "state" in after:
         statements.append(end_sessions(user.id, now))

@@ -6,15 +6,16 @@ import json
 import pytest
 
 from kohakuriver.domain.access import Role
-from kohakuriver.errors import Conflict, Invalid, NotAllowed
-from kohakuriver.host import tokens, users
+from kohakuriver.errors import Conflict, Invalid, MovedOn, NotAllowed
+from kohakuriver.host import sign_in, tokens, users
 from kohakuriver.host.callers import ALL
 from kohakuriver.host.visitors import visitors
 from kohakuriver.store.models import EventRow, UserRow
 from kohakuriver.testing.hosts import add_account, token_of
 from kohakuriver.wire import people
 
-from .people_kit import PASSWORD, admin, refused, signed_up, who
+from .kit import Gate
+from .people_kit import HERE, PASSWORD, admin, refused, signed_up, who
 
 
 async def test_a_disabled_account_loses_everything_at_once_and_its_long_answers(host):
@@ -117,3 +118,37 @@ async def test_every_change_of_an_account_is_in_the_history_without_secrets(host
     assert not any(secret in text for secret in (link.secret, made.token, PASSWORD, entered.cookie))
     changed = json.loads(rows[whats.index("user_changed")].detail)
     assert (changed["before"], changed["after"]) == ({"role": "user"}, {"role": "viewer"})
+
+
+async def test_limits_that_are_set_at_once_are_in_memory_as_they_are_stored(host, monkeypatch):
+    root, anna = await admin(host), await add_account(host, "anna")
+    with monkeypatch.context() as patch:
+        gate = Gate(host, patch)
+        changes = [people.LimitUser(most_cores=4), people.LimitUser(most_devices=1)]
+        asking = [asyncio.create_task(users.limit_user(host, root, "anna", change)) for change in changes]
+        await gate.reached()
+        await gate.reached()
+        gate.opened.set()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+    # who saw neither the other's nor its own limit stored is told to look again
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] in ([], [MovedOn])
+    view = await users.show_user(host, root, "anna")
+    assert (host.owners[anna.id].cores, host.owners[anna.id].devices) == (view.most_cores, view.most_devices)
+    assert view.most_cores == 4 or view.most_devices == 1
+
+
+async def test_a_limit_that_is_set_while_its_account_is_set_up_holds(host, monkeypatch):
+    root = await admin(host)
+    link = await users.add_user(host, root, people.NewUser(name="anna"))
+    anna = int(link.user.id)
+    assert host.owners.name(anna) == "anna"
+    _, keeper = visitors(host).keeper()
+    keep = keeper.keep
+
+    async def slow(password):
+        await users.limit_user(host, root, "anna", people.LimitUser(most_cores=4))
+        return await keep(password)
+
+    monkeypatch.setattr(keeper, "keep", slow)
+    await sign_in.setup(host, people.Setup(secret=link.secret, password=PASSWORD), HERE)
+    assert host.owners[anna].cores == 4
