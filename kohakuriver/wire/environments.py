@@ -6,9 +6,10 @@ and at the end exactly one RESULT or ERROR. An end of the stream without either 
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from kohakuriver.wire.link import Count, WireVersion
 
@@ -263,3 +264,28 @@ class FileList(msgspec.Struct, kw_only=True):
     """The file that was asked for, or the entries of a directory."""
 
     files: list[File] = []
+
+
+#: digests in one question after blobs
+MOST_DIGESTS = 1000
+#: what the body of an upload and of a download is
+BLOB_TYPE = "application/zstd"
+
+
+class MissingAsk(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`POST /node/blobs/missing`, by a node that publishes: which of these has the host not got? Answer: Missing.
+
+    `PUT /node/blobs/{digest}`: the body is one zstd stream whose content has that digest, with Content-Length. 204: the
+    host has it on its disk now, or had it; nothing is there otherwise. 409 `conflict`: this digest is being uploaded
+    already, or no publishing of this node is under way; 422 `invalid`: the content has another digest or is no zstd;
+    507 `storage_full`. `GET /node/blobs/{digest}`: that zstd file, always the same bytes, with `Range: bytes=N-` and
+    ETag; 200, 206, 416, or 404 when the host has not got it, or the node neither holds a task that needs it nor builds.
+    """
+
+    digests: Annotated[list[Annotated[str, Meta(max_length=71)]], Meta(max_length=MOST_DIGESTS)]
+
+
+class Missing(msgspec.Struct, kw_only=True):
+    """Those of the question that the host has not got, in its order."""
+
+    digests: list[str]
