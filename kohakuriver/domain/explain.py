@@ -53,8 +53,10 @@ class Outlook:
     verdicts: tuple[Verdict, ...] = ()
 
 
-def outlook(snapshot: Snapshot, queue: Queue, task: Task, usage: Usage, strategy: Strategy) -> Outlook:
-    """What awaits the task, whether it stands in the queue or not."""
+def outlook(
+    snapshot: Snapshot, queue: Queue, task: Task, usage: Usage, strategy: Strategy, *, told: Reason | None = None
+) -> Outlook:
+    """What awaits the task, whether it stands in the queue or not; `told` is why it does not."""
     planner = Planner(snapshot, usage, strategy)
     planner.run(queue, before=task)
     shape = planner.shape(task)
@@ -63,11 +65,16 @@ def outlook(snapshot: Snapshot, queue: Queue, task: Task, usage: Usage, strategy
     ranked = sorted(allowed, key=lambda room: strategy(room, shape.need))
     verdicts = [_verdict(planner, shape, room, ranked, strategy) for room in planner.rooms]
     verdicts.sort(key=lambda one: (not one.chosen, not one.fits))
-    held_back = planner.held_back(task, shape)
+    held_back = told or planner.held_back(task, shape)
     if held_back is None and ranked:
         return Outlook(chosen=ranked[0].node.name, window=Window(latest=0.0), verdicts=tuple(verdicts))
     reason = held_back or planner.why(shape)
-    window = _told(snapshot, task) if held_back else _window(snapshot, queue, task, usage, strategy)
+    if told is not None:
+        window = Window(unknown=told.text)
+    elif held_back is not None:
+        window = _limited(snapshot, task)
+    else:
+        window = _window(snapshot, queue, task, usage, strategy)
     if held_back is not None:
         verdicts = [Verdict(node=v.node, fits=v.fits, chosen=False, reason=_would(v)) for v in verdicts]
     return Outlook(reason=reason, window=window, verdicts=tuple(verdicts))
@@ -105,8 +112,8 @@ def _obstacle(planner: Planner, shape: Shape, room: Room) -> str:
     return would_delay(node, planner.backfill.kept_for(room)).text
 
 
-def _told(snapshot: Snapshot, task: Task) -> Window:
-    """Of a task that does not wait for room."""
+def _limited(snapshot: Snapshot, task: Task) -> Window:
+    """Of a task that stands in the queue and does not wait for room."""
     if task.ready is not None and snapshot.at is not None and task.ready > snapshot.at:
         return Window(earliest=(task.ready - snapshot.at).total_seconds(), unknown="it is to be tried again later")
     return Window(unknown="it waits for a limit, and nobody knows when that leaves room")

@@ -41,6 +41,12 @@ class Watched:
     waiters: dict[int, bool] = field(default_factory=dict)
 
 
+def waiting_for(states: Mapping[Key, Watched]) -> Reason | None:
+    """What tasks that are to start after these wait for; None when all have ended."""
+    still = {task for state in states.values() for task in state.still}
+    return waits_for(sum(state.total for state in states.values()), still) if still else None
+
+
 class Dependencies:
     """Holds back, lets go, ends."""
 

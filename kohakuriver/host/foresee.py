@@ -7,18 +7,19 @@ from kohakuriver.domain.access import Action, Actor, authorize
 from kohakuriver.domain.explain import Outlook, Window, outlook
 from kohakuriver.domain.ids import HIGHEST_ID
 from kohakuriver.domain.placement import Planner
+from kohakuriver.domain.plans import told_of
 from kohakuriver.domain.queue import Queue
+from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.targets import format_target
 from kohakuriver.domain.tasks import Status, Task
-from kohakuriver.host.board import queued
+from kohakuriver.host.dependencies import waiting_for
 from kohakuriver.host.host import Host
-from kohakuriver.host.many import after_of
-from kohakuriver.host.means import check_options
-from kohakuriver.host.submit import check_disk, specs_of
+from kohakuriver.host.submit import check_submission
 from kohakuriver.host.tasks import find_task
 from kohakuriver.host.views import WAITING, reason_view
 from kohakuriver.wire import api
-from kohakuriver.wire.placing import CandidateView, ExplainView, PlannedView, PlanView, WhyView, WindowView
+from kohakuriver.wire.api import ReasonView
+from kohakuriver.wire.placing import CandidateView, ExplainView, PlannedView, PlanView, WindowView
 
 #: targets of one submission that are told of one by one
 MOST_PLACES = 16
@@ -31,17 +32,13 @@ async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
     task = await find_task(host, actor, ref)
     if task.status not in WAITING:
         return ExplainView(task=str(task.id), status=task.status.value, reason=None, window=None, candidates=[])
-    why = reason_view(task, host.scheduler.full())
-    reason = None if why is None else WhyView(code=why.code, text=why.text, ahead=why.ahead)
-    found = _outlook(host, task)
-    window = found.window
-    if not queued(task) or task.id not in host.board.queue:
-        window = Window(unknown="it does not wait for a place alone" if why is None else why.text)
+    told = told_of(task, host.dependencies.reasons())
+    found = _outlook(host, task, told)
     return ExplainView(
         task=str(task.id),
         status=task.status.value,
-        reason=reason,
-        window=_window(window, host.clock.now()),
+        reason=reason_view(task, host.scheduler.full()) if told is None else _reason(told),
+        window=_window(found.window, host.clock.now()),
         candidates=_candidates(found),
     )
 
@@ -52,20 +49,20 @@ async def plan_tasks(host: Host, actor: Actor, request: api.SubmitTask) -> PlanV
     Raises what `submit_tasks` raises, but for what only a commit can tell.
     """
     authorize(actor, Action.TASK_SUBMIT)
-    specs = specs_of(host, request, await after_of(host, actor, request))
-    check_options(host, actor, specs[0].backend, specs[0].options)
-    check_disk(host)
+    checked = await check_submission(host, actor, request)
     now = host.clock.now()
-    last = HIGHEST_ID - len(specs)
+    last = HIGHEST_ID - len(checked.specs)
     tasks = [
-        Task(id=last + place, batch=last, owner=actor.id, spec=spec, status=Status.PENDING, submitted=now)
-        for place, spec in enumerate(specs)
+        Task(id=last + place, batch=last, owner=actor.id, spec=spec, status=checked.status, submitted=now)
+        for place, spec in enumerate(checked.specs)
     ]
-    places = {spec.spec.target: spec for spec in reversed(tasks)}
+    waits = waiting_for(checked.states)
+    told = told_of(tasks[0], {} if waits is None else {tasks[0].id: waits})
+    places = {task.spec.target: task for task in reversed(tasks)}
     return PlanView(
         tasks=len(tasks),
-        starting=_starting(host, tasks[:MOST_COUNTED]),
-        places=[_planned(host, task) for task in list(reversed(places.values()))[:MOST_PLACES]],
+        starting=_starting(host, tasks[:MOST_COUNTED]) if told is None else 0,
+        places=[_planned(host, task, told) for task in list(reversed(places.values()))[:MOST_PLACES]],
     )
 
 
@@ -80,22 +77,27 @@ def _starting(host: Host, tasks: list[Task]) -> int:
     return len(planner.placements) - before
 
 
-def _planned(host: Host, task: Task) -> PlannedView:
-    found = _outlook(host, task)
-    ahead = host.board.queue.ahead(task)
+def _planned(host: Host, task: Task, told: Reason | None) -> PlannedView:
+    found = _outlook(host, task, told)
+    ahead = host.board.queue.ahead(task) if told is None else None
     return PlannedView(
         target=None if task.spec.target is None else format_target(task.spec.target),
         node=found.chosen,
-        reason=None if found.reason is None else WhyView(code=found.reason.code, text=found.reason.text, ahead=ahead),
+        reason=None if found.reason is None else _reason(found.reason, ahead),
         window=_window(found.window, host.clock.now()),
         candidates=_candidates(found),
     )
 
 
-def _outlook(host: Host, task: Task) -> Outlook:
+def _outlook(host: Host, task: Task, told: Reason | None) -> Outlook:
+    """`told` is why it is not in the queue."""
     scheduler = host.scheduler
     waiting = replace(task, status=Status.PENDING)
-    return outlook(scheduler.snapshot(), host.board.queue, waiting, scheduler.usage(), scheduler.strategy)
+    return outlook(scheduler.snapshot(), host.board.queue, waiting, scheduler.usage(), scheduler.strategy, told=told)
+
+
+def _reason(reason: Reason, ahead: int | None = None) -> ReasonView:
+    return ReasonView(code=reason.code, text=reason.text, ahead=ahead)
 
 
 def _window(window: Window, now: datetime) -> WindowView:

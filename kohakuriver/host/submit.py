@@ -2,13 +2,13 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kohakuriver.domain.access import Action, Actor, Role, authorize
 from kohakuriver.domain.arrays import elements
-from kohakuriver.domain.dependencies import After
+from kohakuriver.domain.dependencies import After, Key
 from kohakuriver.domain.ids import check_name
 from kohakuriver.domain.labels import parse_constraints
 from kohakuriver.domain.never import never_fits
@@ -29,6 +29,7 @@ from kohakuriver.errors import (
 from kohakuriver.host import records
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
+from kohakuriver.host.dependencies import Watched
 from kohakuriver.host.host import Host
 from kohakuriver.host.many import after_of, array_of, commands_of, lease_of, retry_of, states_of
 from kohakuriver.host.means import NO_CONTAINER, backend_of, check_options
@@ -55,6 +56,21 @@ LONGEST_NAME = 128
 MOST_STORED = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A submission that may be stored."""
+
+    #: one for each task
+    specs: Sequence[TaskSpec]
+    name: str | None
+    #: where its tasks begin
+    status: Status
+    #: how that stands which they are to start after
+    states: Mapping[Key, Watched]
+    #: it has options that only operators may give
+    privileged: bool
+
+
 async def submit_tasks(
     host: Host, actor: Actor, request: api.SubmitTask, *, key: str | None = None, body: bytes = b""
 ) -> api.Submitted:
@@ -68,20 +84,17 @@ async def submit_tasks(
     answer = await _answered(host, actor, key, digest)
     if answer is not None:
         return answer
-    needs = await after_of(host, actor, request)
-    specs = specs_of(host, request, needs)
-    privileged = check_options(host, actor, specs[0].backend, specs[0].options)
-    states = await states_of(host, needs)
-    check_disk(host)
+    checked = await check_submission(host, actor, request)
     now = host.clock.now()
-    waits = host.settings.approve_users and actor.role is Role.USER
-    status = Status.PENDING_APPROVAL if waits else Status.PENDING
-    name = None if request.name is None else check_name(request.name, "name", LONGEST_NAME)
-    tasks = _tasks(host, actor, specs, name=name, status=status, now=now)
+    tasks = _tasks(host, actor, checked, now)
     submitted = api.Submitted(batch=str(tasks[0].batch), tasks=[str(task.id) for task in tasks])
     # the key first, so that a second request with it fails by it and not by the limit
     answered = [] if key is None else [_answer(actor, key, digest, submitted, now)]
-    statements = [*answered, *_rows(host, actor, tasks), *_history(host, actor, tasks, now, privileged=privileged)]
+    statements = [
+        *answered,
+        *_rows(host, actor, tasks),
+        *_history(host, actor, tasks, now, privileged=checked.privileged),
+    ]
 
     def then() -> None:
         for task in tasks:
@@ -90,7 +103,7 @@ async def submit_tasks(
         host.scheduler.wake()
 
     # nothing is waited for since the look at what they start after
-    host.dependencies.expect(tasks, states)
+    host.dependencies.expect(tasks, checked.states)
     try:
         await host.commits.write(statements, then, lambda: host.dependencies.drop(tasks))
     except KohakuRiverError as error:
@@ -129,7 +142,29 @@ async def _answered(host: Host, actor: Actor, key: str | None, digest: str) -> a
     return answer
 
 
-def specs_of(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
+async def check_submission(host: Host, actor: Actor, request: api.SubmitTask) -> Checked:
+    """What the request means, as far as that can be told before the commit.
+
+    Raises NotAllowed, Invalid, NotFound, NeverFits, TooLarge, Conflict (what it is to start after has failed) and
+    StorageFull. Nothing is waited for after the look at `states`.
+    """
+    needs = await after_of(host, actor, request)
+    specs = _specs(host, request, needs)
+    privileged = check_options(host, actor, specs[0].backend, specs[0].options)
+    name = None if request.name is None else check_name(request.name, "name", LONGEST_NAME)
+    states = await states_of(host, needs)
+    _check_disk(host)
+    waits = host.settings.approve_users and actor.role is Role.USER
+    return Checked(
+        specs=specs,
+        name=name,
+        status=Status.PENDING_APPROVAL if waits else Status.PENDING,
+        states=states,
+        privileged=privileged,
+    )
+
+
+def _specs(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
     """What is asked for, checked, one for each task. Raises Invalid, NotFound, NeverFits, TooLarge."""
     retry = retry_of(request)
     lease = lease_of(host, request, retry)
@@ -234,7 +269,7 @@ def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -
             raise NeverFits(f"this could never start: {reason.text}", field="targets" if target else None)
 
 
-def check_disk(host: Host) -> None:
+def _check_disk(host: Host) -> None:
     """Raises StorageFull while the host keeps what it has left for reports."""
     floor = host.settings.disk_floor
     try:
@@ -246,13 +281,19 @@ def check_disk(host: Host) -> None:
         raise StorageFull(f"the host has {free} bytes free and keeps {floor}; nothing was stored", limit=floor)
 
 
-def _tasks(
-    host: Host, actor: Actor, specs: Sequence[TaskSpec], *, name: str | None, status: Status, now: datetime
-) -> list[Task]:
-    ids = [host.ids.next() for _ in specs]
+def _tasks(host: Host, actor: Actor, checked: Checked, now: datetime) -> list[Task]:
+    ids = [host.ids.next() for _ in checked.specs]
     return [
-        Task(id=id, batch=ids[0], owner=actor.id, spec=spec, name=name_of(name, spec), status=status, submitted=now)
-        for id, spec in zip(ids, specs, strict=True)
+        Task(
+            id=id,
+            batch=ids[0],
+            owner=actor.id,
+            spec=spec,
+            name=name_of(checked.name, spec),
+            status=checked.status,
+            submitted=now,
+        )
+        for id, spec in zip(ids, checked.specs, strict=True)
     ]
 
 

@@ -1,19 +1,20 @@
 """Where tasks would go, when, and why not elsewhere: asked of those that wait, and before a submit."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from kohakuriver.domain.strategies import first_fit, round_robin, spread
 from kohakuriver.domain.tasks import Status
-from kohakuriver.errors import Invalid, NeverFits, NotFound
+from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound
 from kohakuriver.host import control, nodes
 from kohakuriver.host.foresee import explain, plan_tasks
 from kohakuriver.host.labels import label_node
 from kohakuriver.testing.runners import GIB, add_node
 from kohakuriver.wire import api
 
-from .kit import agree, placed, running, submit
+from .kit import agree, exited, placed, running, submit
 
 
 async def asked(host, actor, **fields):
@@ -142,7 +143,7 @@ async def test_what_does_not_wait_for_room_has_no_window(host, ann, boss, node):
     await control.pause(host, ann, str(task))
     told = await explain(host, ann, str(task))
     assert told.window.text == "unknown: is wanted paused; resume it to let it start"
-    assert told.candidates[0].reason == "it fits there now"
+    assert told.candidates[0].reason == "it would fit there now"
     await nodes.drain(host, boss, "node1", "dust")
     (place,) = (await asked(host, ann)).places
     assert place.window.text == "unknown: no node takes such work now"
@@ -183,3 +184,31 @@ async def test_a_task_goes_only_where_its_constraints_hold(host, ann, boss, thre
     assert (await explain(host, ann, str(waits))).reason.code == "labels"
     assert host.board.get(task.id).status is Status.ASSIGNED
     await agree(host)
+
+
+async def test_a_dry_run_of_what_would_wait_for_others_says_so(host, ann, three):
+    first = await running(host, ann, three[0])
+    plan = await asked(host, ann, after=[str(first.id)], copies=2)
+    (place,) = plan.places
+    assert (plan.tasks, plan.starting, place.node) == (2, 0, None)
+    assert (place.reason.code, place.reason.text) == ("dependency", f"waits for 1 of 1 task; next {first.id}")
+    assert place.window.text == f"unknown: waits for 1 of 1 task; next {first.id}"
+    assert said(place)["node1"] == "it would fit there now"
+    assert not any(one.chosen for one in place.candidates)
+    await three[0].tell("exited", first.attempt, **exited(3))
+    with pytest.raises(Conflict, match="this could never start"):
+        await asked(host, ann, after=[str(first.id)])
+    assert (await asked(host, ann, after_any=[str(first.id)])).starting == 1
+
+
+async def test_a_dry_run_of_what_would_wait_for_approval_says_so(host, ann, boss, three):
+    host.settings = replace(host.settings, approve_users=True)
+    plan = await asked(host, ann)
+    assert (plan.starting, plan.places[0].node, plan.places[0].reason.code) == (0, None, "approval")
+    assert (await asked(host, boss)).starting == 1
+
+
+async def test_a_dry_run_refuses_the_name_that_a_submit_refuses(host, ann, three):
+    for ask in (asked, submit):
+        with pytest.raises(Invalid, match="name must not contain"):
+            await ask(host, ann, name="a/b")
