@@ -53,11 +53,20 @@ def describe(digest: str, layers: list[dict[str, object]]) -> bytes:
 def read_index(folder: Path) -> Package:
     """The package that the folder carries, or a part of it. Raises PluginError when it is not a whole, true index."""
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-        layers = tuple(Layer(digest=str(one["digest"]), size=int(one["size"])) for one in index["layers"])
-        package = Package(digest=str(index["digest"]), config=_read_few(folder / CONFIG), layers=layers)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        index, config = (folder / INDEX).read_bytes(), _read_few(folder / CONFIG)
+    except (OSError, ValueError) as error:
         raise PluginError(f"{folder.name} is no bundle: {error}") from None
+    return parse(index, config, folder.name)
+
+
+def parse(index: bytes, config: bytes, name: str) -> Package:
+    """The package of an index and a configuration, wherever they came from; `name` is for the error. As read_index."""
+    try:
+        found = json.loads(index)
+        layers = tuple(Layer(digest=str(one["digest"]), size=int(one["size"])) for one in found["layers"])
+        package = Package(digest=str(found["digest"]), config=config, layers=layers)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PluginError(f"{name} is no bundle: {error}") from None
     check(package)
     return package
 

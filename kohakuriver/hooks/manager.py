@@ -14,6 +14,7 @@ from kohakuriver.errors import Invalid, PluginError
 from kohakuriver.hooks import spec
 from kohakuriver.hooks.auth import AuthProvider
 from kohakuriver.hooks.backend import Backend
+from kohakuriver.hooks.syncer import Syncer
 from kohakuriver.hooks.values import API_VERSION
 from kohakuriver.wire.codec import schema
 
@@ -36,6 +37,7 @@ class Found:
     #: why it is broken, or what of it is not used
     problem: str | None = None
     backends: tuple[str, ...] = ()
+    syncers: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
 
 
@@ -47,6 +49,7 @@ class PluginManager:
         self._disabled = frozenset(disabled)
         self._points = points
         self._backends: dict[str, type[Backend]] = {}
+        self._syncers: dict[str, type[Syncer]] = {}
         self._providers: dict[str, type[AuthProvider]] = {}
         self._origins: dict[tuple[str, str], str] = {}
 
@@ -58,6 +61,11 @@ class PluginManager:
         """The backend classes by name; whoever runs them makes and opens an instance."""
         _ = self._found
         return self._backends
+
+    def syncers(self) -> Mapping[str, type[Syncer]]:
+        """The syncer classes by name; each runner makes and opens those that are used."""
+        _ = self._found
+        return self._syncers
 
     def auth_providers(self) -> Mapping[str, type[AuthProvider]]:
         """The provider classes by name."""
@@ -93,6 +101,7 @@ class PluginManager:
         own.check_pending()
         version = _api_version(own)
         backends = _classes(own.hook.kohakuriver_backends, Backend)  # type: ignore[type-abstract]
+        syncers = _classes(own.hook.kohakuriver_syncers, Syncer)  # type: ignore[type-abstract]
         providers = _classes(own.hook.kohakuriver_auth_providers, AuthProvider)  # type: ignore[type-abstract]
         for backend in backends:
             if not (isinstance(backend.Options, type) and issubclass(backend.Options, msgspec.Struct)):
@@ -103,6 +112,7 @@ class PluginManager:
             found,
             api_version=version,
             backends=tuple(self._take(self._backends, "backend", backends, origin, problems)),
+            syncers=tuple(self._take(self._syncers, "syncer", syncers, origin, problems)),
             providers=tuple(self._take(self._providers, "auth provider", providers, origin, problems)),
             problem="; ".join(problems) or None,
         )

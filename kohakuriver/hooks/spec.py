@@ -11,6 +11,7 @@ import pluggy
 if TYPE_CHECKING:
     from kohakuriver.hooks.auth import AuthProvider
     from kohakuriver.hooks.backend import Backend
+    from kohakuriver.hooks.syncer import Syncer
 
 PROJECT = "kohakuriver"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -26,6 +27,12 @@ def kohakuriver_api_version() -> int:
 @hookspec
 def kohakuriver_backends() -> "Sequence[type[Backend]]":
     """The workload backends that this plugin brings. Vendor packages are imported in the backend's own module."""
+    raise NotImplementedError
+
+
+@hookspec
+def kohakuriver_syncers() -> "Sequence[type[Syncer]]":
+    """The ways for environments to reach nodes that this plugin brings. They are made on runners."""
     raise NotImplementedError
 
 

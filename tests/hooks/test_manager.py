@@ -138,3 +138,22 @@ def test_wrong_options_are_refused_with_their_path(options, field: str) -> None:
     with pytest.raises(Invalid) as caught:
         decode_options(loose, options)
     assert caught.value.field == field
+
+
+def test_syncers_are_kept_by_name_and_a_second_of_a_name_is_refused(plugin) -> None:
+    from kohakuriver_direct.syncer import DirectSyncer
+
+    class Other(DirectSyncer):
+        """Has the same name."""
+
+    manager = PluginManager(
+        points=[
+            plugin("a", syncers=lambda: [DirectSyncer]),
+            plugin("b", syncers=lambda: [Other]),
+            plugin("c", syncers=lambda: [str]),
+        ]
+    )
+    a, b, c = manager.list()
+    assert (a.syncers, a.problem, b.syncers) == (("direct",), None, ())
+    assert "syncer 'direct'" in b.problem
+    assert (c.state, dict(manager.syncers())) == ("broken", {"direct": DirectSyncer})

@@ -109,5 +109,9 @@ def _plugin(found: Found) -> api.PluginView:
         api=found.api_version,
         state=found.state,
         problem=found.problem,
-        provides=[*(f"backend {name}" for name in found.backends), *(f"auth {name}" for name in found.providers)],
+        provides=[
+            *(f"backend {name}" for name in found.backends),
+            *(f"syncer {name}" for name in found.syncers),
+            *(f"auth {name}" for name in found.providers),
+        ],
     )
