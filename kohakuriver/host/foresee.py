@@ -28,8 +28,14 @@ MOST_COUNTED = 200
 
 
 async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
-    """Why it stands where it stands, and for a waiting task when it starts and what each node says to it."""
-    task = await find_task(host, actor, ref)
+    """Why it stands where it stands, and for a waiting task when it starts and what each node says to it. Raises
+    TooMany.
+    """
+    found = await find_task(host, actor, ref)
+    return await host.foresight.take(lambda: _explained(host, host.board.get(found.id) or found))
+
+
+def _explained(host: Host, task: Task) -> ExplainView:
     if task.status not in WAITING:
         return ExplainView(task=str(task.id), status=task.status.value, reason=None, window=None, candidates=[])
     told = told_of(task, host.dependencies.reasons())
@@ -46,7 +52,7 @@ async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
 async def plan_tasks(host: Host, actor: Actor, request: api.SubmitTask) -> PlanView:
     """What the submission would mean now: everything is checked as at a submit, and nothing is stored.
 
-    Raises what `submit_tasks` raises, but for what only a commit can tell.
+    Raises what `submit_tasks` raises, but for what only a commit can tell, and TooMany.
     """
     authorize(actor, Action.TASK_SUBMIT)
     checked = await check_submission(host, actor, request)
@@ -59,11 +65,12 @@ async def plan_tasks(host: Host, actor: Actor, request: api.SubmitTask) -> PlanV
     waits = waiting_for(checked.states)
     told = told_of(tasks[0], {} if waits is None else {tasks[0].id: waits})
     places = {task.spec.target: task for task in reversed(tasks)}
-    return PlanView(
-        tasks=len(tasks),
-        starting=_starting(host, tasks[:MOST_COUNTED]) if told is None else 0,
-        places=[_planned(host, task, told) for task in list(reversed(places.values()))[:MOST_PLACES]],
-    )
+    starting = await host.foresight.take(lambda: _starting(host, tasks[:MOST_COUNTED])) if told is None else 0
+    planned = [
+        await host.foresight.take(lambda: _planned(host, task, told))  # noqa: B023 - called before the next
+        for task in list(reversed(places.values()))[:MOST_PLACES]
+    ]
+    return PlanView(tasks=len(tasks), starting=starting, places=planned)
 
 
 def _starting(host: Host, tasks: list[Task]) -> int:

@@ -22,6 +22,7 @@ from kohakuriver.host.scheduler import Scheduler
 from kohakuriver.host.settings import HostSettings
 from kohakuriver.host.streams import Streams
 from kohakuriver.host.threads import Threads
+from kohakuriver.host.turns import Turns
 from kohakuriver.host.waiting import Ends
 from kohakuriver.host.waits import Waits
 from kohakuriver.store.open import Store
@@ -54,6 +55,8 @@ class Host:
     archive: Archive
     links: Links
     waits: Waits
+    #: of those who ask what would become of tasks
+    foresight: Turns
     loops: list[asyncio.Task[None]] = field(default_factory=list)
     #: what other use cases keep in memory between requests, by its own type
     kept: dict[type, Any] = field(default_factory=dict)

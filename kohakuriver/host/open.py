@@ -26,6 +26,7 @@ from kohakuriver.host.settings import HostSettings
 from kohakuriver.host.stock import Stock
 from kohakuriver.host.streams import Streams
 from kohakuriver.host.threads import Threads
+from kohakuriver.host.turns import Turns
 from kohakuriver.host.waiting import Ends
 from kohakuriver.host.waits import Waits
 from kohakuriver.store.accounts import all_users
@@ -79,7 +80,7 @@ async def open_host(
         settings=settings, store=store, clock=clock, ids=ids, group=group, threads=threads, plugins=plugins,
         commits=commits, board=board, roster=roster, owners=owners, changes=changes, ends=ends, ledger=ledger,
         scheduler=scheduler, dependencies=dependencies, dispatch=dispatch, reports=reports, streams=streams,
-        blobs=blobs, archive=archive, links=links, waits=waits,
+        blobs=blobs, archive=archive, links=links, waits=waits, foresight=Turns(clock),
     )  # fmt: skip
 
 

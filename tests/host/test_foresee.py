@@ -1,5 +1,6 @@
 """Where tasks would go, when, and why not elsewhere: asked of those that wait, and before a submit."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,10 +8,11 @@ import pytest
 
 from kohakuriver.domain.strategies import first_fit, round_robin, spread
 from kohakuriver.domain.tasks import Status
-from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound
-from kohakuriver.host import control, nodes
+from kohakuriver.errors import Conflict, Invalid, NeverFits, NotFound, TooMany
+from kohakuriver.host import control, foresee, nodes
 from kohakuriver.host.foresee import explain, plan_tasks
 from kohakuriver.host.labels import label_node
+from kohakuriver.host.turns import MOST_WAITING, Turns
 from kohakuriver.testing.runners import GIB, add_node
 from kohakuriver.wire import api
 
@@ -212,3 +214,30 @@ async def test_a_dry_run_refuses_the_name_that_a_submit_refuses(host, ann, three
     for ask in (asked, submit):
         with pytest.raises(Invalid, match="name must not contain"):
             await ask(host, ann, name="a/b")
+
+
+async def test_others_get_the_loop_between_the_looks_of_one_dry_run(host, ann, three, monkeypatch):
+    seen = []
+    look = foresee.outlook
+
+    def noted(*arguments, **more):
+        seen.append("look")
+        asyncio.get_running_loop().call_soon(seen.append, "other")
+        return look(*arguments, **more)
+
+    monkeypatch.setattr(foresee, "outlook", noted)
+    plan = await asked(host, ann, targets=["node1", "node2", "node3"])
+    assert [place.node for place in plan.places] == ["node1", "node2", "node3"]
+    assert seen[:5] == ["look", "other", "look", "other", "look"]
+
+
+async def test_no_more_than_so_many_wait_for_a_look_and_who_goes_away_waits_no_more(host, ann, node):
+    turns = Turns(host.clock)
+    asking = [asyncio.create_task(turns.take(int)) for _ in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooMany):
+        await turns.take(int)
+    asking.pop().cancel()
+    await asyncio.sleep(0)
+    assert await turns.take(int) == 0
+    assert await asyncio.gather(*asking) == [0] * MOST_WAITING
