@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .cluster import Cluster, a_cluster
-from .faultproxy import FaultProxy, Rule
+from .faultproxy import FaultProxy, Rule, behind_a_proxy
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,5 @@ class Faulty:
 
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[Faulty]:
-    with a_cluster(heartbeat_interval_seconds=1.0) as made:
-        made.start_host()
-        proxy = FaultProxy(("127.0.0.1", made.port))
-        try:
-            made.add_runner("one", url=proxy.url)
-            yield Faulty(made, proxy)
-        finally:
-            proxy.close()
+    with a_cluster(heartbeat_interval_seconds=1.0) as made, behind_a_proxy(made) as proxy:
+        yield Faulty(made, proxy)

@@ -9,9 +9,12 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from .cluster import Cluster
 
 Way = Literal["up", "down"]  # up: runner to host
 Verdict = Literal["pass", "drop", "double", "cut"]
@@ -171,6 +174,18 @@ class FaultProxy:
         connection.run()
         with self._lock:
             self._connections.discard(connection)
+
+
+@contextmanager
+def behind_a_proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    """Starts the host, and the node `one` that reaches it through the proxy."""
+    cluster.start_host()
+    proxy = FaultProxy(("127.0.0.1", cluster.port))
+    try:
+        cluster.add_runner("one", url=proxy.url)
+        yield proxy
+    finally:
+        proxy.close()
 
 
 class _Connection:

@@ -10,7 +10,7 @@ import pytest
 
 from .cluster import a_cluster, end_all
 from .conftest import Faulty
-from .faultproxy import FaultProxy
+from .faultproxy import behind_a_proxy
 from .startlog import Work, processes_of
 from .talk import FINAL
 from .test_killed_servers import check_all
@@ -169,30 +169,24 @@ def test_a_message_that_nobody_understands_ends_nothing(faulty: Faulty) -> None:
 
 
 def test_revoking_cuts_a_node_off_and_its_streams_and_touches_no_work() -> None:
-    with a_cluster(heartbeat_interval_seconds=1.0) as made:
-        made.start_host()
-        proxy = FaultProxy(("127.0.0.1", made.port))
-        try:
-            made.add_runner("one", url=proxy.url)
-            task = made.api.submit("sh", "-c", "while :; do echo tick; sleep 0.1; done", cores=0)
-            made.until_status(task, "running")
-            connection = made.api.connect()
-            headers = {"Authorization": f"Bearer {made.api.token}"}
-            connection.request("GET", f"/api/v1/tasks/{task}/output/stdout?follow=1", headers=headers)
-            following = connection.getresponse()
-            assert following.status == 200
-            assert following.read1(5)
-            made.api.post("/api/v1/nodes/one/revoke", {"reason": "stolen"})
-            until(lambda: proxy.open == 0, within=60, what="link and stream are cut", tell=made.story)
-            connection.close()
-            until(lambda: "revoked" in made.runners["one"].server.said(), within=60, what="the runner knows")
-            assert made.api.ask("GET", "/api/v1/nodes/one").status in (200, 404)
-            assert processes_of(task), "work is ended by a wish alone"
-            credential = json.loads((made.runners["one"].data / "node.json").read_text())["credential"]
-            again = made.api.signed_in(credential).ask("GET", "/link")
-            assert again.status in (401, 403), again.body
-        finally:
-            proxy.close()
+    with a_cluster(heartbeat_interval_seconds=1.0) as made, behind_a_proxy(made) as proxy:
+        task = made.api.submit("sh", "-c", "while :; do echo tick; sleep 0.1; done", cores=0)
+        made.until_status(task, "running")
+        connection = made.api.connect()
+        headers = {"Authorization": f"Bearer {made.api.token}"}
+        connection.request("GET", f"/api/v1/tasks/{task}/output/stdout?follow=1", headers=headers)
+        following = connection.getresponse()
+        assert following.status == 200
+        assert following.read1(5)
+        made.api.post("/api/v1/nodes/one/revoke", {"reason": "stolen"})
+        until(lambda: proxy.open == 0, within=60, what="link and stream are cut", tell=made.story)
+        connection.close()
+        until(lambda: "revoked" in made.runners["one"].server.said(), within=60, what="the runner knows")
+        assert made.api.ask("GET", "/api/v1/nodes/one").status in (200, 404)
+        assert processes_of(task), "work is ended by a wish alone"
+        credential = json.loads((made.runners["one"].data / "node.json").read_text())["credential"]
+        again = made.api.signed_in(credential).ask("GET", "/link")
+        assert again.status in (401, 403), again.body
 
 
 def archived(faulty: Faulty, task: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .cluster import Cluster, a_cluster
-from .faultproxy import FaultProxy
+from .faultproxy import FaultProxy, behind_a_proxy
 from .startlog import processes_of
 from .waits import holds, until
 
@@ -51,14 +51,8 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     settings = {"heartbeat_interval_seconds": 0.5, "lease": f"{LEASE}s", "lease_margin": f"{MARGIN}s"}
-    with a_cluster(**settings) as made:
-        made.start_host()
-        proxy = FaultProxy(("127.0.0.1", made.port))
-        try:
-            made.add_runner("one", url=proxy.url)
-            yield Pair(made, proxy)
-        finally:
-            proxy.close()
+    with a_cluster(**settings) as made, behind_a_proxy(made) as proxy:
+        yield Pair(made, proxy)
 
 
 def test_what_is_fenced_moves_and_what_is_not_stays(pair: Pair) -> None:
