@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ LONG = 100.0
 #: the newest version of the API that this plugin was written for
 NEWEST = (1, 47)
 REMEMBERED_OUTAGES = 32
+JSON, TAR = "application/json", "application/x-tar"
 #: a daemon that stops ends its containers first, and may tell of their ends before its connections break
 NOTICED = timedelta(seconds=5)
 
@@ -103,17 +104,18 @@ class Engine:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
-        limit: float = SHORT,
+        data: bytes | AsyncIterator[bytes] | None = None,
+        limit: float | None = SHORT,
     ) -> bytes:
         """The answer's bytes. Raises Unreachable after `limit` seconds or on a broken connection, EngineError."""
         try:
             async with (
                 asyncio.timeout(limit),
-                self.stream(method, path, params=params, body=body) as response,
+                self.stream(method, path, params=params, body=body, data=data) as response,
             ):
                 return await response.read()
         except TimeoutError:
-            raise Unreachable(f"Docker at {self.socket} did not answer within {limit:g} s") from None
+            raise Unreachable(f"Docker at {self.socket} did not answer within {limit or 0:g} s") from None
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -123,17 +125,21 @@ class Engine:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is read by the caller, who also sets the limit. Raises Unreachable, EngineError."""
-        prefix = await self._version() if self._prefix is None else self._prefix
+        """An answer that is read by the caller, who also sets the limit. `data` is a tar, sent as it is.
+
+        Raises Unreachable, EngineError.
+        """
+        prefix = await self.prefix()
         try:
             async with self._open().request(
                 method,
                 f"http://docker{prefix}{path}",
                 params=params,
-                data=None if body is None else msgspec.json.encode(body),
-                headers={"Content-Type": "application/json", **(headers or {})},
+                data=data if body is None else msgspec.json.encode(body),
+                headers={"Content-Type": "application/json" if data is None else "application/x-tar", **(headers or {})},
             ) as response:
                 self._is_here()
                 if response.status >= 400:
@@ -143,6 +149,10 @@ class Engine:
             raise
         except Broken as error:
             raise self._lost(error) from None
+
+    async def prefix(self) -> str:
+        """What stands before every path: the version of the API. Raises Unreachable, EngineError."""
+        return await self._version() if self._prefix is None else self._prefix
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -18,6 +18,7 @@ class _Component(msgspec.Struct):
 class _Version(msgspec.Struct):
     components: list[_Component] = msgspec.field(name="Components", default_factory=list)
     api: str = msgspec.field(name="ApiVersion", default="")
+    architecture: str = msgspec.field(name="Arch", default="")
 
 
 class Info(msgspec.Struct):
@@ -27,6 +28,7 @@ class Info(msgspec.Struct):
     cgroup_version: str = msgspec.field(name="CgroupVersion", default="1")
     cgroup_driver: str = msgspec.field(name="CgroupDriver", default="")
     storage: str = msgspec.field(name="Driver", default="")
+    root: str = msgspec.field(name="DockerRootDir", default="")
     system: str = msgspec.field(name="OSType", default="linux")
     live_restore: bool = msgspec.field(name="LiveRestoreEnabled", default=False)
     memory_limit: bool = msgspec.field(name="MemoryLimit", default=True)
@@ -43,6 +45,7 @@ class Info(msgspec.Struct):
 
     #: of `SystemVersion`
     api: str = ""
+    architecture: str = ""
     runc: str = ""
 
     @property
@@ -55,6 +58,6 @@ async def read(engine: Engine, limit: float) -> Info:
     """Asks the daemon. Raises Unreachable, EngineError."""
     info = await engine.ask(Info, "/info", limit=limit)
     version = await engine.ask(_Version, "/version", limit=limit)
-    info.api = version.api
+    info.api, info.architecture = version.api, version.architecture
     info.runc = next((part.version for part in version.components if part.name == "runc"), "")
     return info
