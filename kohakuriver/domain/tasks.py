@@ -204,6 +204,14 @@ def attempt_id(task: int, generation: int) -> str:
     return f"{task}.{generation}"
 
 
+def attempt_or_none(text: str) -> tuple[int, int] | None:
+    """The task and generation of an attempt id; None when it is none. For the words of runners."""
+    try:
+        return parse_attempt(text)
+    except ValueError:
+        return None
+
+
 def parse_attempt(text: str) -> tuple[int, int]:
     """The task and generation of an attempt id. Raises ValueError when it is none."""
     task, dot, generation = text.partition(".")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from kohakuriver.domain.tasks import HOLDING, parse_attempt
+from kohakuriver.domain.tasks import HOLDING, attempt_or_none, parse_attempt
 from kohakuriver.errors import Invalid, KohakuRiverError
 from kohakuriver.host import records
 from kohakuriver.host.blobs import Blobs
@@ -19,6 +19,7 @@ from kohakuriver.host.roster import Member
 from kohakuriver.host.streams import Connection, Streams
 from kohakuriver.store.output import attempts_done
 from kohakuriver.store.reader import Reader
+from kohakuriver.store.write import ConstraintFailed
 from kohakuriver.wire import codec, link
 
 log = logging.getLogger(__name__)
@@ -83,11 +84,13 @@ class Archive:
     async def held(self, member: Member, held: Sequence[link.Held]) -> None:
         """What a node still holds at the beginning of a session: forget what is done, fetch what is not here."""
         over = {entry.attempt: entry.phase == "closed" for entry in held if entry.phase in {"exited", "closed"}}
+        # those of which a session that broke off did not hear
+        self.complete -= over.keys()
         await self._settle(member, over)
 
     async def _settle(self, member: Member, over: dict[str, bool]) -> None:
         """Attempts by whether they never ran. Only what was placed on this very node is fetched from it."""
-        attempts = [attempt for attempt in over if _readable(attempt)]
+        attempts = [attempt for attempt in over if attempt_or_none(attempt) is not None]
         for at in range(0, len(attempts), link.PAGE):
             page = attempts[at : at + link.PAGE]
             done, lacking = await attempts_done(self._reader, page, node=member.id)
@@ -165,8 +168,8 @@ class Archive:
                 statements.append(records.output(attempt, stream, sealed, path=str(path)))
         try:
             await self._commits.write(statements)
-        except KohakuRiverError as error:
-            if getattr(error, "kind", None) != "unique":
+        except ConstraintFailed as error:
+            if error.kind != "unique":
                 raise
             log.info("archived before", extra={"action": "archive", "attempt": attempt})
 
@@ -181,11 +184,3 @@ class Archive:
                 await blob.write(data)
                 left -= len(data)
         return blob.name
-
-
-def _readable(attempt: str) -> bool:
-    try:
-        parse_attempt(attempt)
-    except ValueError:
-        return False
-    return True

@@ -5,7 +5,7 @@ for everybody; its command is not told here.
 from kohakuriver.domain.access import Action, Actor, authorize
 from kohakuriver.domain.nodes import Cordon, NodeStatus
 from kohakuriver.domain.resources import Device
-from kohakuriver.domain.tasks import Task
+from kohakuriver.domain.tasks import Task, attempt_or_none
 from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
 from kohakuriver.host.use import UNUSED_SECONDS
@@ -89,15 +89,15 @@ def _card(host: Host, member: Member, device: Device, holder: Task | None) -> Ca
 
 def _process(host: Host, member: Member, process: DeviceProcess) -> CardProcessView:
     """The runner's word counts only for a task that this node holds."""
-    number, _, generation = process.attempt.partition(".")
-    known = number.isascii() and number.isdigit() and int(number[:20]) in host.board.reserved(member.id)
-    task = host.board.get(int(number)) if known else None
-    mine = task is not None and str(task.generation) == generation
+    number, generation = attempt_or_none(process.attempt) or (0, 0)
+    task = host.board.get(number) if number in host.board.reserved(member.id) else None
+    if task is not None and task.generation != generation:
+        task = None
     return CardProcessView(
         pid=process.pid,
         memory=process.memory,
-        task=str(task.id) if task is not None and mine else None,
-        owner=host.owners.name(task.owner) if task is not None and mine else None,
+        task=None if task is None else str(task.id),
+        owner=None if task is None else host.owners.name(task.owner),
     )
 
 

@@ -183,10 +183,10 @@ class Reports:
 
     async def _fold_of(self, batch: Batch, member: Member, report: Report) -> Fold | None:
         """The task that the report speaks of, if it is this node's and of this generation."""
-        try:
-            task, generation = tasks.parse_attempt(report.attempt)
-        except ValueError:
+        attempt = tasks.attempt_or_none(report.attempt)
+        if attempt is None:
             return None
+        task, generation = attempt
         fold = batch.folds.get(task)
         if fold is None:
             found = await self._ledger.look(task)

@@ -10,7 +10,7 @@
 from collections.abc import Mapping, Sequence
 
 from kohakuriver.domain.events import Accepted, DeclaredLost, Event, Paused, Started
-from kohakuriver.domain.tasks import Status, Wanted, parse_attempt
+from kohakuriver.domain.tasks import Status, Wanted, attempt_or_none
 from kohakuriver.errors import InvalidTransition
 from kohakuriver.host import cause
 from kohakuriver.host.ledger import Ledger
@@ -41,15 +41,15 @@ class Returned:
 
     async def _gone_on(self, held: Sequence[Held]) -> list[Wish]:
         alive = {entry.attempt: entry for entry in held if entry.phase in MEANS}
-        tasks = {attempt: task for attempt in alive if (task := _task(attempt)) is not None}
-        away = [task for task in tasks.values() if self._ledger.board.get(task) is None]
+        read = {attempt: found for attempt in alive if (found := attempt_or_none(attempt)) is not None}
+        away = [task for task, _ in read.values() if self._ledger.board.get(task) is None]
         later: dict[int, int] = {}
         for at in range(0, len(away), PAGE):
             later |= await generations_of(self._reader, away[at : at + PAGE])
         return [
             Wish(attempt=attempt, wanted=Wanted.KILLED.value, revision=alive[attempt].wish + 1, grace=0)
-            for attempt, task in tasks.items()
-            if self._over(task, parse_attempt(attempt)[1], later)
+            for attempt, (task, generation) in read.items()
+            if self._over(task, generation, later)
         ]
 
     def _over(self, task: int, generation: int, later: Mapping[int, int]) -> bool:
@@ -61,7 +61,8 @@ class Returned:
 
     async def _take_back(self, member: Member, held: Sequence[Held]) -> None:
         alive = {entry.attempt: MEANS[entry.phase] for entry in held if entry.phase in MEANS}
-        away = [task for task in map(_task, alive) if task is not None and self._ledger.board.get(task) is None]
+        read = filter(None, map(attempt_or_none, alive))
+        away = [task for task, _ in read if self._ledger.board.get(task) is None]
         for at in range(0, len(away), PAGE):
             for task in await lost_tasks(self._reader, away[at : at + PAGE], node=member.id):
                 if task.attempt in alive:
@@ -85,10 +86,3 @@ class Returned:
         except InvalidTransition:
             # a report was faster
             return
-
-
-def _task(attempt: str) -> int | None:
-    try:
-        return parse_attempt(attempt)[0]
-    except ValueError:
-        return None

@@ -161,3 +161,14 @@ class Sleeps:
 
     def __getattr__(self, name):
         return getattr(asyncio, name)
+
+
+async def test_an_end_of_which_a_broken_session_did_not_hear_is_remembered_no_longer_than_to_the_next(host, ann, node):
+    task = await running(host, ann, node)
+    await node.tell("exited", task.attempt, **exited(0))
+    # as after a commit whose session was gone before it could be told
+    host.archive.complete.add(task.attempt)
+    await node.drop()
+    pipe = await node.connect(held=[link.Held(attempt=task.attempt, phase="exited")])
+    assert task.attempt in (await pipe.heard(link.Forget)).attempts
+    assert host.archive.complete == set()

@@ -40,6 +40,14 @@ def use(name=CARD, busy=0.0, *pids, **fields):
     return link.DeviceUse(id=name, utilization=busy, memory_used=2 * GIB, processes=processes, **fields)
 
 
+async def test_an_attempt_that_is_none_leaves_the_cards_of_all_others_shown(host, ann, gpu):
+    task = await running(host, ann, gpu, devices=api.Devices(count=1))
+    odd = [f"{task.id:020}{'9' * 5000}.1", f"0{task.attempt}", f"{task.attempt}.1", "x", "."]
+    await beat(host, gpu, use(CARD, 0.5, *enumerate([*odd, task.attempt])))
+    card = (await cards.list_cards(host, ann)).items[0]
+    assert [process.task for process in card.processes] == [None] * len(odd) + [str(task.id)]
+
+
 async def test_every_card_is_shown_with_how_it_does_and_who_has_it(host, ann, boss, gpu):
     task = await running(host, ann, gpu, devices=api.Devices(count=1), name="train")
     foreign = (77, "4.1")
