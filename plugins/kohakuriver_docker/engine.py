@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -139,7 +139,7 @@ class Engine:
                 f"http://docker{prefix}{path}",
                 params=params,
                 data=data if body is None else msgspec.json.encode(body),
-                headers={"Content-Type": "application/json" if data is None else "application/x-tar", **(headers or {})},
+                headers={"Content-Type": JSON if data is None else TAR, **(headers or {})},
             ) as response:
                 self._is_here()
                 if response.status >= 400:
