@@ -165,7 +165,7 @@ class DockerBackend(Backend, CanPause, CanClaim):
             return []
         filters = msgspec.json.encode({"label": [self._names.filter]}).decode()
         listed = await self._engine.ask(list[Listed], "/containers/json", params={"all": "1", "filters": filters})
-        mine = [item for item in listed if self._names.is_ours(item.labels) and INSTANCE in item.labels]
+        mine = [item for item in listed if self._names.is_ours(item.labels) and item.labels.get(INSTANCE)]
         return [(item.labels[INSTANCE], self._handle(item.labels[INSTANCE], item.id)) for item in mine]
 
     async def output(self, handle: Handle, run: str, at: Offsets) -> AsyncIterator[Chunk]:  # noqa: ARG002 -- one run

@@ -87,7 +87,7 @@ class Bodies:
         body = order.body(job, self._settings, self._names, mounts=mounts, how=how)
         async with self._gate, self._making(job.instance):
             if order.network_of(job, self._settings) == "private":
-                await self._network()
+                await self.network()
             try:
                 made = await self._engine.ask(
                     dict[str, object],
@@ -268,7 +268,7 @@ class Bodies:
             if waiting > 1:
                 self._makers[instance] = turn, waiting - 1
 
-    async def _network(self) -> None:
+    async def network(self) -> None:
         """A bridge of ours, on which containers do not reach each other. It stays as long as the node."""
         async with self._networking:  # the daemon makes two of one name when it is asked twice at once
             if self._has_network:

@@ -12,6 +12,8 @@ from kohakuriver.hooks.values import Job
 PREFIX = "kohakuriver."
 RUNNER = PREFIX + "runner"
 INSTANCE = PREFIX + "instance"
+#: on the containers in which people set up environments; no body of a task has it
+ENVIRONMENT = PREFIX + "environment"
 #: what follows the cluster's part of the name of a version: the environment and the number
 VERSION = re.compile(r"([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*):([1-9][0-9]{0,17})")
 
@@ -42,6 +44,18 @@ class Names:
         """The local name of an image of ours that is no version yet, or no version's."""
         return f"{self.images}unsettled/{digest.removeprefix('sha256:')}:latest"
 
+    def environment(self, name: str) -> str:
+        """The name of the container in which people set up this environment."""
+        return f"kr-env-{self._short}-{name}"
+
+    def successor(self, name: str) -> str:
+        """The name of the container that is to take its place; no environment's own, for none has two dots in a row."""
+        return f"{self.environment(name)}..next"
+
+    def pending(self, name: str = "") -> str:
+        """What the local names of images begin with that this runner made and that no version names yet."""
+        return f"{self.images}pending/{self._short}/{name}"
+
     def version(self, name: str) -> tuple[str, int] | None:
         """The environment and the number that a local name is of; None when it is of no version of ours."""
         found = VERSION.fullmatch(name.removeprefix(self.images)) if self.is_our_image(name) else None
@@ -63,7 +77,16 @@ class Names:
             INSTANCE: job.instance,
             PREFIX + "attempt": job.attempt,
             PREFIX + "owner": job.owner,
+            ENVIRONMENT: "",
         }
+
+    def environment_labels(self, name: str) -> dict[str, str]:
+        """On a container in which people set up an environment. Labels of its image stand behind them."""
+        return {**self.own, ENVIRONMENT: name, INSTANCE: "", PREFIX + "attempt": "", PREFIX + "owner": ""}
+
+    def environment_of(self, labels: Mapping[str, str] | None) -> str:
+        """The environment that these labels of a container of ours name; "" for none."""
+        return (labels or {}).get(ENVIRONMENT, "") if self.is_ours(labels) else ""
 
     def is_ours(self, labels: Mapping[str, str] | None, instance: str | None = None) -> bool:
         """Whether these labels are this runner's; with an instance, that very body's."""
