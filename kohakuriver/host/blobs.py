@@ -44,8 +44,9 @@ class Blobs:
         name = Path(f"{task % 100:02}") / f"{task}.{generation}.{stream}"
         path = self._root / name
         beside = path.with_suffix(path.suffix + ".part")
-        file = await self._in_thread(_File, beside)
+        file = _File(beside)
         try:
+            await self._in_thread(file.open)
             yield Blob(file, name, self._in_thread)
             await self._in_thread(file.finish, path)
         except BaseException:
@@ -68,11 +69,18 @@ class _File:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
         self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._dropped = False
+
+    def open(self) -> None:
+        """Makes it; once, and not any more when it was dropped before."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor: int | None = os.open(path, flags, 0o600)
+        with self._lock:
+            if not self._dropped:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._descriptor = os.open(self._path, flags, 0o600)
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -100,6 +108,7 @@ class _File:
     def drop(self) -> None:
         """Removes it, unless it has its name already."""
         with self._lock:
+            self._dropped = True
             self._close()
             self._path.unlink(missing_ok=True)
 

@@ -60,6 +60,41 @@ async def test_a_fetch_that_is_given_up_while_it_writes_closes_no_file_of_somebo
     assert not list(tmp_path.rglob("7.1*"))
 
 
+async def test_a_fetch_that_is_given_up_while_its_file_is_opened_leaves_no_file_open(tmp_path, monkeypatch):
+    opening, go, opened = threading.Event(), threading.Event(), threading.Event()
+    open_ = os.open
+
+    def slow(*arguments, **more):
+        opening.set()
+        assert go.wait(PATIENCE)
+        try:
+            return open_(*arguments, **more)
+        finally:
+            opened.set()
+
+    def files():
+        links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        return [name for name in map(os.path.realpath, links) if name.startswith(str(tmp_path))]
+
+    monkeypatch.setattr(os, "open", slow)
+    blobs = Blobs(tmp_path, asyncio.to_thread)
+
+    async def fetch():
+        async with blobs.writing("7.1", "stdout") as blob:
+            await blob.write(b"mine")
+
+    fetching = asyncio.create_task(fetch())
+    await asyncio.to_thread(opening.wait, PATIENCE)
+    fetching.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.wait({fetching}, timeout=PATIENCE)
+    await asyncio.to_thread(opened.wait, PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        while files() or list(tmp_path.rglob("7.1*")):
+            await asyncio.to_thread(lambda: None)
+
+
 async def archived(host, ann, node, data):
     """A task whose output was fetched."""
     task = await running(host, ann, node)
