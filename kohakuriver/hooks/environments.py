@@ -27,6 +27,8 @@ class EnvironmentContainer:
     size: int | None = None
     #: terminals open in it
     shells: int = 0
+    #: why it is broken
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,6 +198,7 @@ class Container(msgspec.Struct, kw_only=True, omit_defaults=True):
     created: datetime | None = None
     size: Count | None = None
     shells: Count = 0
+    note: str = ""
 
 
 class Containers(msgspec.Struct, kw_only=True):
