@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from kohakuriver.domain.labels import missing
-from kohakuriver.domain.limits import Held, Limits, over_limit
 from kohakuriver.domain.needs import need_of
 from kohakuriver.domain.nodes import Node, NodeStatus, Snapshot
 from kohakuriver.domain.reasons import Reason, label_missing, not_there, too_small, unknown_node
@@ -51,8 +50,3 @@ def _no_backend(nodes: list[Node], backend: str | None) -> Reason:
     known = sorted(frozenset[str]().union(*(node.backends for node in nodes)))
     there = f"there are {', '.join(known)}" if known else "none is enabled"
     return Reason(code="never_fits", text=f"no node that could take it has backend {backend}; {there}")
-
-
-def beyond_limits(limits: Limits, spec: TaskSpec) -> Reason | None:
-    """Why this owner's limits would never let it start, even with nothing else under way; None when they would."""
-    return over_limit(limits, Held(), need_of(spec))

@@ -34,14 +34,6 @@ class Plan:
     #: how many wait for which reason, by its code
     tally: Callable[[], Mapping[str, int]] = Counter
 
-    def explain(self, task: int) -> str | None:
-        """The reason and the place in the queue as one sentence; None when the plan places it or does not know it."""
-        reason = self.reasons.get(task)
-        if reason is None:
-            return None
-        ahead = self.ahead.get(task)
-        return reason.text if ahead is None else f"{reason.text}; {ahead} ahead of it"
-
 
 _NOTHING: Final[Mapping[int, Reason]] = {}
 _PAUSED: Final = Reason(code="paused", text="is wanted paused; resume it to let it start")
