@@ -17,7 +17,7 @@ InThread = Callable[..., Awaitable[Any]]
 class Blob:
     """A file being written."""
 
-    def __init__(self, file: "_File", name: Path, in_thread: InThread) -> None:
+    def __init__(self, file: "PartFile", name: Path, in_thread: InThread) -> None:
         self._file = file
         self._in_thread = in_thread
         #: its name inside the store
@@ -44,7 +44,7 @@ class Blobs:
         name = Path(f"{task % 100:02}") / f"{task}.{generation}.{stream}"
         path = self._root / name
         beside = path.with_suffix(path.suffix + ".part")
-        file = _File(beside)
+        file = PartFile(beside)
         try:
             await self._in_thread(file.open)
             yield Blob(file, name, self._in_thread)
@@ -63,13 +63,15 @@ class Blobs:
         await self._in_thread(lambda: (self._root / name).unlink(missing_ok=True))
 
 
-class _File:
+class PartFile:
     """A descriptor for one thread at a time. A thread that nobody waits for any more may still be at it when the file
     is dropped: the number is closed after it, and never used again once it may be somebody else's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "the output archive") -> None:
+        """`what` stands in the error of a full disk."""
         self._path = path
+        self._what = what
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._dropped = False
@@ -89,7 +91,7 @@ class _File:
                 while view and self._descriptor is not None:
                     view = view[os.write(self._descriptor, view) :]
             except OSError as error:
-                raise StorageFull(f"the output archive cannot be written: {error.strerror}") from None
+                raise StorageFull(f"{self._what} cannot be written: {error.strerror}") from None
 
     def finish(self, path: Path) -> None:
         """Puts it under its name, on the disk."""

@@ -12,6 +12,7 @@ Result = TypeVar("Result")
 PASSWORD_THREADS = 2
 PASSWORD_WAITING = 32
 FILE_THREADS = 4
+CONTENT_THREADS = 2
 
 
 class Threads:
@@ -20,6 +21,7 @@ class Threads:
     def __init__(self) -> None:
         self._password = ThreadPoolExecutor(PASSWORD_THREADS, thread_name_prefix="password")
         self._file = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="file")
+        self._content = ThreadPoolExecutor(CONTENT_THREADS, thread_name_prefix="content")
         self._hashing = 0
 
     async def password(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -33,8 +35,15 @@ class Threads:
 
     async def file(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Runs the function on the pool for files; waits for a free thread. Raises NotReady once it is closed."""
+        return await self._soon(self._file, function, *arguments)
+
+    async def content(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """The same on the pool for contents of environments, whose functions take seconds."""
+        return await self._soon(self._content, function, *arguments)
+
+    async def _soon(self, pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: object) -> Result:
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._file, function, *arguments)
+            future = asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
         except RuntimeError:
             raise NotReady("the host stops") from None
         return await future
@@ -43,6 +52,7 @@ class Threads:
         """Lets running functions end and takes no more."""
         self._password.shutdown(wait=False, cancel_futures=True)
         self._file.shutdown(wait=False, cancel_futures=True)
+        self._content.shutdown(wait=False, cancel_futures=True)
 
     def _hashed(self, _future: object) -> None:
         self._hashing -= 1
