@@ -8,6 +8,7 @@ import time
 from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -47,7 +48,8 @@ class Images:
         self._engine = engine
         self._ctx = ctx
         self._silence = silence
-        self._turns: dict[str, asyncio.Lock] = {}
+        #: by reference, for as long as anybody fetches it or waits
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         #: the reference that was found here last, and when: tasks of one submission come together
         self._last = ("", 0.0)
 
@@ -59,13 +61,9 @@ class Images:
         turn = self._turns.setdefault(reference, asyncio.Lock())
         if turn.locked():
             progress(f"{reference} is being fetched for another task")
-        try:
-            async with turn:
-                if not await self._is_here(reference):
-                    await self._pull(reference, progress, image.auth)
-        finally:
-            if not turn.locked():
-                self._turns.pop(reference, None)
+        async with turn:
+            if not await self._is_here(reference):
+                await self._pull(reference, progress, image.auth)
 
     async def _is_here(self, reference: str) -> bool:
         now = time.monotonic()
@@ -89,13 +87,13 @@ class Images:
         progress(f"fetching {reference}")
         logger.info("image is fetched", extra={"action": "pull", "image": reference})
         try:
-            async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._silence) as patience,
+                self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
+            ):
                 told = _Told(reference, progress)
-                while True:
-                    async with asyncio.timeout(self._silence):
-                        line = await response.content.readline()
-                    if not line:
-                        break
+                while line := await response.content.readline():
+                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
                     told.take(line)
         except EngineError as error:
             raise PluginError(_sentence(reference, error.message)) from None

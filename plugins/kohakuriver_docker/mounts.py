@@ -22,35 +22,30 @@ def resolve(job: Job, settings: Settings, forbidden: Sequence[Path]) -> tuple[Mo
     found = list(job.mounts)
     for text in options.mounts:
         mount = _read(text, "mounts")
-        real = _real(mount.source, "mounts")
-        roots = [Path(os.path.realpath(root)) for root in settings.mounts_allowed]
-        if not any(real.is_relative_to(root) for root in roots):
-            allowed = ", ".join(settings.mounts_allowed) or "none"
+        if not any(mount.source.is_relative_to(os.path.realpath(root)) for root in settings.mounts_allowed):
             raise Invalid(
-                f"{mount.source} is not below a directory that may be mounted on this node",
+                f"{text.partition(':')[0]} is not below a directory that may be mounted on this node",
                 field="options.mounts",
                 value=text,
-                limit=allowed,
+                limit=", ".join(settings.mounts_allowed) or "none",
             )
-        found.append(_guarded(Mount(source=real, target=mount.target, read_only=mount.read_only), text, forbidden))
-    for text in options.foreign_mounts:
-        mount = _read(text, "foreign_mounts")
-        real = _real(mount.source, "foreign_mounts")
-        found.append(_guarded(Mount(source=real, target=mount.target, read_only=mount.read_only), text, forbidden))
+        found.append(_guarded(mount, text, forbidden))
+    found += [_guarded(_read(text, "foreign_mounts"), text, forbidden) for text in options.foreign_mounts]
     _refuse_twice(found)
     return tuple(found)
 
 
 def _read(text: str, field: str) -> Mount:
+    """The mount that the words mean, its source without symlinks and both ends in their one spelling."""
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
     if mode not in ("", "ro", "rw") or not source.startswith("/") or not target.startswith("/") or "\0" in text:
         raise Invalid("this is no mount", field=f"options.{field}", value=text, limit="/SOURCE:/TARGET or …:ro")
-    path = PurePosixPath(target)
+    path = PurePosixPath(f"/{target.lstrip('/')}")  # two slashes at the beginning would be kept (POSIX), and mean one
     clean = str(path)
     if ".." in path.parts or clean == "/" or any(clean == own or clean.startswith(f"{own}/") for own in TAKEN):
         raise Invalid("nothing can be mounted there", field=f"options.{field}", value=target)
-    return Mount(source=Path(source), target=clean, read_only=mode == "ro")
+    return Mount(source=_real(Path(source), field), target=clean, read_only=mode == "ro")
 
 
 def _real(source: Path, field: str) -> Path:

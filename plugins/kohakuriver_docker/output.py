@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
+
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Chunk, Offsets
@@ -93,8 +95,9 @@ class Reader:
                 begun = time.monotonic()
                 whole = await self._is_whole()
                 if whole or over:
-                    async for chunk in self._read(whole=whole):
-                        yield chunk
+                    async with contextlib.aclosing(self._read(whole=whole)) as read:
+                        async for chunk in read:
+                            yield chunk
                 if over:
                     for name in self._has if self._unseen else ():
                         yield self._next(name, b"", at_least=True)
@@ -110,19 +113,29 @@ class Reader:
             except Unreachable:
                 await asyncio.sleep(pause)
 
-    async def _read(self, *, whole: bool) -> AsyncIterator[Chunk]:
+    async def _read(self, *, whole: bool) -> AsyncGenerator[Chunk, None]:
         """Once through the log. Of one that lost its beginning everything counts as new, and more may be missing."""
         skip = dict(self._has) if whole else {}
         if not whole:
             logger.warning("a log has lost its beginning", extra={"container": self._container})
-        async for name, data in self._frames(Frames()):
-            over = min(skip.get(name, 0), len(data))
-            skip[name] = skip.get(name, 0) - over
-            if over < len(data):
-                yield self._next(name, data[over:], at_least=not whole)
+        async with contextlib.aclosing(self._frames(Frames())) as parts:
+            async for name, data in parts:
+                over = min(skip.get(name, 0), len(data))
+                skip[name] = skip.get(name, 0) - over
+                if over < len(data):
+                    yield self._next(name, data[over:], at_least=not whole)
 
-    async def _frames(self, frames: Frames) -> AsyncIterator[tuple[Name, bytes]]:
-        async with self._engine.stream("GET", f"/containers/{self._container}/logs", params=LOGS) as response:
+    @contextlib.asynccontextmanager
+    async def _log(self, **params: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The log from its beginning. Raises Unreachable when it does not begin to come."""
+        stream = self._engine.stream("GET", f"/containers/{self._container}/logs", params={**LOGS, **params})
+        async with contextlib.AsyncExitStack() as stack:
+            async with _patience():
+                response = await stack.enter_async_context(stream)
+            yield response
+
+    async def _frames(self, frames: Frames) -> AsyncGenerator[tuple[Name, bytes], None]:
+        async with self._log() as response:
             while True:
                 async with _patience():
                     data = await response.content.read(ONE_READ)
@@ -140,18 +153,15 @@ class Reader:
         if known is not None:
             return False
         frames = Frames()
-        async for _ in self._frames(frames):
-            if frames.stored >= KEPT:
-                return False
+        async with contextlib.aclosing(self._frames(frames)) as parts:
+            async for _ in parts:
+                if frames.stored >= KEPT:
+                    return False
         await self._remember(stamp)
         return True
 
     async def _first_stamp(self) -> str | None:
-        params = {**LOGS, "timestamps": "1"}
-        async with (
-            self._engine.stream("GET", f"/containers/{self._container}/logs", params=params) as response,
-            _patience(),
-        ):
+        async with self._log(timestamps="1") as response, _patience():
             data = b""
             while len(data) < HEAD + STAMP:
                 more = await response.content.read(HEAD + STAMP - len(data))
