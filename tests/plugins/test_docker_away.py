@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import resource
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,9 +13,9 @@ from kohakuriver_docker.backend import DockerBackend
 from kohakuriver_docker.engine import Unreachable
 
 from kohakuriver.errors import PluginError
-from kohakuriver.hooks.values import Handle, Mount, Offsets
+from kohakuriver.hooks.values import Handle, Job, Mount, Offsets
 from kohakuriver.testing.contracts.backend import collect
-from kohakuriver.testing.dockerd import Dockerd
+from kohakuriver.testing.dockerd import Dockerd, a_daemon
 
 from .docker_kit import DockerKit, begin
 
@@ -28,14 +27,8 @@ WAITS = ("sh", "-c", "echo up; while [ ! -e /local_temp/go ]; do sleep 0.05; don
 
 @pytest.fixture
 def daemon(request: pytest.FixtureRequest) -> Iterator[Dockerd]:
-    with tempfile.TemporaryDirectory(prefix="kr-d") as directory:
-        made = Dockerd(Path(directory) / Path(directory).name, live_restore=getattr(request, "param", False))
-        try:
-            made.start()
-            made.load_image()
-            yield made
-        finally:
-            made.close()
+    with a_daemon(live_restore=getattr(request, "param", False)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -53,10 +46,24 @@ class Watched:
     """A run with somebody who waits for its end and somebody who reads its output, as a runner has them."""
 
     def __init__(self, backend: DockerBackend, handle: Handle, run: str) -> None:
+        self.handle = handle
+        self.run = run
         self.wait = asyncio.ensure_future(backend.wait(handle, run))
         self.output = asyncio.ensure_future(self._read(backend, handle, run))
         self.up = asyncio.Event()
         self.at_least = False
+
+    @classmethod
+    async def begin(cls, backend: DockerBackend, job: Job) -> "Watched":
+        """Returns when its first words were read."""
+        made = cls(backend, *await begin(backend, job))
+        await made.up.wait()
+        return made
+
+    async def ends_well(self) -> None:
+        """As WAITS does, and nothing else is said of it."""
+        ended = await self.wait
+        assert (ended.code, ended.reason, ended.oom) == (7, None, False)
 
     async def _read(self, backend: DockerBackend, handle: Handle, run: str) -> bytes:
         found = b""
@@ -82,9 +89,7 @@ async def test_without_live_restore_its_end_is_told_as_the_runtimes(
     opened, daemon: Dockerd, end: Callable[[Dockerd], None]
 ) -> None:
     kit, backend = opened
-    handle, run = await begin(backend, kit.job(("sh", "-c", "echo up; sleep 1000")))
-    watched = Watched(backend, handle, run)
-    await watched.up.wait()
+    watched = await Watched.begin(backend, kit.job(("sh", "-c", "echo up; sleep 1000")))
     await asyncio.to_thread(end, daemon)
     await asyncio.to_thread(daemon.start)
     ended = await watched.wait
@@ -93,7 +98,7 @@ async def test_without_live_restore_its_end_is_told_as_the_runtimes(
     assert not ended.oom
     assert await watched.output == b"up\n"
     assert watched.at_least
-    assert (await backend.see(handle)).exit == ended
+    assert (await backend.see(watched.handle)).exit == ended
 
 
 @LIVE
@@ -103,19 +108,16 @@ async def test_with_live_restore_it_goes_on(
 ) -> None:
     kit, backend = opened
     job, go = goes(kit, tmp_path)
-    handle, run = await begin(backend, job)
-    watched = Watched(backend, handle, run)
-    await watched.up.wait()
+    watched = await Watched.begin(backend, job)
     await asyncio.to_thread(end, daemon)
     with pytest.raises(Unreachable):
-        await backend.see(handle)
+        await backend.see(watched.handle)
     assert not (await backend.probe()).usable
     await asyncio.to_thread(daemon.start)
-    assert (await backend.see(handle)).phase == "running"
-    assert await backend.start(handle, job) == run
+    assert (await backend.see(watched.handle)).phase == "running"
+    assert await backend.start(watched.handle, job) == watched.run
     go()
-    ended = await watched.wait
-    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    await watched.ends_well()
     assert await watched.output == b"up\ngone on\n"
     assert not watched.at_least
 
@@ -127,16 +129,13 @@ async def test_an_end_in_its_absence_keeps_the_code(
 ) -> None:
     kit, backend = opened
     job, go = goes(kit, tmp_path)
-    handle, run = await begin(backend, job)
-    watched = Watched(backend, handle, run)
-    await watched.up.wait()
+    watched = await Watched.begin(backend, job)
     await asyncio.to_thread(end, daemon)
     go()
-    while await kit.processes_left(handle):
+    while await kit.processes_left(watched.handle):
         await asyncio.sleep(0.05)
     await asyncio.to_thread(daemon.start)
-    ended = await watched.wait
-    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    await watched.ends_well()
     assert (await watched.output).startswith(b"up\n")
     assert watched.at_least, "the daemon was away: what it did not see may be more"
 
@@ -146,18 +145,16 @@ async def test_a_daemon_that_hangs_holds_everything_up_and_changes_nothing(
 ) -> None:
     kit, backend = opened
     job, go = goes(kit, tmp_path)
-    handle, run = await begin(backend, job)
-    watched = Watched(backend, handle, run)
-    await watched.up.wait()
+    watched = await Watched.begin(backend, job)
     daemon.freeze()
-    monkeypatch.setattr("kohakuriver_docker.backend.PROBE_LIMIT", 0.5)
-    probe = await backend.probe()
+    with monkeypatch.context() as hurried:
+        hurried.setattr("kohakuriver_docker.backend.PROBE_LIMIT", 0.5)
+        probe = await backend.probe()
     assert (probe.usable, "did not answer" in probe.problems[0]) == (False, True)
     go()
     assert not watched.wait.done()
     daemon.thaw()
-    ended = await watched.wait
-    assert (ended.code, ended.reason, ended.oom) == (7, None, False)
+    await watched.ends_well()
     assert await watched.output == b"up\ngone on\n"
     assert (await backend.probe()).usable
 
