@@ -3,7 +3,7 @@
 import re
 
 from kohakuriver.hooks.values import Probe
-from kohakuriver_docker import devices
+from kohakuriver_docker import devices, refusals
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.info import Info
 
@@ -16,9 +16,7 @@ NO_RESTORE = (
 
 def describe(info: Info, settings: Settings, socket: str) -> Probe:
     """The probe's answer for a daemon that answers."""
-    fatal = []
-    if info.system != "linux":
-        fatal.append(f"containers of {info.system} are not supported")
+    fatal = refusals.for_all(info)
     problems = []
     if not info.live_restore:
         problems.append(NO_RESTORE)
@@ -26,8 +24,6 @@ def describe(info: Info, settings: Settings, socket: str) -> Probe:
         problems.append(
             f"runc {info.runc} is older than the fixes of CVE-2025-31133: update it, unless your distribution did"
         )
-    if not info.init:
-        problems.append("the daemon finds no docker-init: no container can be started")
     how = devices.way(settings.gpus, info)
     facts = {
         "docker": f"{info.version} (API {info.api}) at {socket}",

@@ -36,11 +36,21 @@ def refusals(job: Job, settings: Settings, info: Info) -> list[str]:
         found.append("the overlay network is not there yet")
     if job.workdir is not None and not job.workdir.startswith("/"):
         found.append(f"the working directory {job.workdir} is not absolute")
-    if not info.init:
-        found.append("the daemon has no init for containers (docker-init)")
     if network_of(job, settings) == "private" and job.net.bridge is not None:
         found.append(f"the bridge {job.net.bridge} cannot be used by containers yet")
-    return found + _limits(job.grant or Grant(), info) + _devices(job, settings, info)
+    return found + for_all(info) + _limits(job.grant or Grant(), info) + _devices(job, settings, info)
+
+
+def for_all(info: Info) -> list[str]:
+    """Why no job at all can run on this node; none when some can."""
+    found: list[str] = []
+    if info.system != "linux":
+        found.append(f"containers of {info.system} are not supported")
+    if not info.init:
+        found.append("the daemon has no init for containers (docker-init)")
+    if not info.pids_limit:
+        found.append("the kernel of this node cannot limit the number of processes of containers")
+    return found
 
 
 def _limits(grant: Grant, info: Info) -> list[str]:
@@ -58,8 +68,6 @@ def _limits(grant: Grant, info: Info) -> list[str]:
         found.append("the kernel of this node cannot limit the processor time of containers")
     if (grant.cpus is not None or grant.numa is not None) and not info.cpu_set:
         found.append("the kernel of this node cannot pin containers to cpus")
-    if not info.pids_limit:
-        found.append("the kernel of this node cannot limit the number of processes of containers")
     return found
 
 

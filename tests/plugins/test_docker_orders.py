@@ -267,6 +267,13 @@ def test_an_old_runc_is_told(version: str, old: bool) -> None:
     assert any("runc" in problem for problem in problems) is old
 
 
+@pytest.mark.parametrize("told", [{"InitBinary": ""}, {"PidsLimit": False}, {"OSType": "windows"}])
+def test_a_node_that_would_refuse_every_task_is_not_usable(told: dict[str, object]) -> None:
+    found = probe.describe(info(**told), Settings(), "/s")
+    assert (found.usable, found.problems[:1]) == (False, tuple(refusals.refusals(job(), Settings(), info(**told))))
+    assert probe.describe(info(), Settings(), "/s").usable
+
+
 def test_only_what_surely_never_ran_is_started_again(tmp_path: Path) -> None:
     container = "a" * 64
     folder = tmp_path / container
