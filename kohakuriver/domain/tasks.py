@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from kohakuriver.domain.arrays import Element, element_name
+from kohakuriver.domain.attempts import attempt_id
 from kohakuriver.domain.dependencies import After
 from kohakuriver.domain.labels import Constraint
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.retries import Retry
 from kohakuriver.domain.targets import Target
-from kohakuriver.errors import shorten
 
 
 class Kind(StrEnum):
@@ -90,8 +90,6 @@ HOLDING = frozenset({Status.ASSIGNED, Status.STARTING, Status.RUNNING, Status.PA
 OPEN = HOLDING | {Status.PENDING_APPROVAL, Status.PENDING, Status.STOPPED}
 
 DEFAULT_GRACE = 5
-#: characters of an attempt id: 19 digits of task, a dot, 9 digits of generation
-LONGEST_ATTEMPT = 29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,28 +196,3 @@ def expand(spec: TaskSpec, targets: Sequence[Target], copies: int = 1, array: Se
 def name_of(name: str | None, spec: TaskSpec) -> str | None:
     """What one task of a submission of that name is called."""
     return name if name is None or spec.array is None else element_name(name, spec.array)
-
-
-def attempt_id(task: int, generation: int) -> str:
-    return f"{task}.{generation}"
-
-
-def attempt_or_none(text: str) -> tuple[int, int] | None:
-    """The task and generation of an attempt id; None when it is none. For the words of runners."""
-    try:
-        return parse_attempt(text)
-    except ValueError:
-        return None
-
-
-def parse_attempt(text: str) -> tuple[int, int]:
-    """The task and generation of an attempt id. Raises ValueError when it is none."""
-    task, dot, generation = text.partition(".")
-    if (
-        not dot
-        or len(text) > LONGEST_ATTEMPT
-        or not (task.isascii() and task.isdigit() and generation.isascii() and generation.isdigit())
-        or attempt_id(int(task), int(generation)) != text
-    ):
-        raise ValueError(f"{shorten(text)!r} is not an attempt: <task>.<generation>")
-    return int(task), int(generation)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from kohakuriver.domain.tasks import HOLDING, attempt_or_none, parse_attempt
+from kohakuriver.domain.attempts import attempt_or_none, parse_attempt
+from kohakuriver.domain.tasks import HOLDING
 from kohakuriver.errors import Invalid, KohakuRiverError
 from kohakuriver.host import records
 from kohakuriver.host.blobs import Blobs

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kohakuriver.domain.tasks import parse_attempt
+from kohakuriver.domain.attempts import parse_attempt
 from kohakuriver.errors import StorageFull
 
 InThread = Callable[..., Awaitable[Any]]

@@ -3,9 +3,10 @@ for everybody; its command is not told here.
 """
 
 from kohakuriver.domain.access import Action, Actor, authorize
+from kohakuriver.domain.attempts import attempt_or_none
 from kohakuriver.domain.nodes import Cordon, NodeStatus
 from kohakuriver.domain.resources import Device
-from kohakuriver.domain.tasks import Task, attempt_or_none
+from kohakuriver.domain.tasks import Task
 from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
 from kohakuriver.host.use import UNUSED_SECONDS

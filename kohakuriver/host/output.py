@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from kohakuriver.domain.access import Action, Actor
-from kohakuriver.domain.tasks import Status, Task, attempt_id
+from kohakuriver.domain.attempts import attempt_id
+from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.errors import Gone, Invalid, NotFound, Unreachable
 from kohakuriver.host import records
 from kohakuriver.host.cause import by

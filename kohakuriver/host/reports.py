@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kohakuriver.domain import events, tasks
+from kohakuriver.domain.attempts import attempt_or_none
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import HOLDING, Status, Task
 from kohakuriver.errors import MovedOn
@@ -183,7 +184,7 @@ class Reports:
 
     async def _fold_of(self, batch: Batch, member: Member, report: Report) -> Fold | None:
         """The task that the report speaks of, if it is this node's and of this generation."""
-        attempt = tasks.attempt_or_none(report.attempt)
+        attempt = attempt_or_none(report.attempt)
         if attempt is None:
             return None
         task, generation = attempt

@@ -9,8 +9,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from kohakuriver.domain.attempts import attempt_or_none
 from kohakuriver.domain.events import Accepted, DeclaredLost, Event, Paused, Started
-from kohakuriver.domain.tasks import Status, Wanted, attempt_or_none
+from kohakuriver.domain.tasks import Status, Wanted
 from kohakuriver.errors import InvalidTransition
 from kohakuriver.host import cause
 from kohakuriver.host.ledger import Ledger

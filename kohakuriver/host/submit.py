@@ -3,37 +3,22 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from kohakuriver.domain.access import Action, Actor, Role, authorize
-from kohakuriver.domain.arrays import elements
-from kohakuriver.domain.dependencies import After, Key
+from kohakuriver.domain.dependencies import Key
 from kohakuriver.domain.ids import check_name
-from kohakuriver.domain.labels import parse_constraints
-from kohakuriver.domain.never import never_fits
-from kohakuriver.domain.nodes import Snapshot
-from kohakuriver.domain.resources import DeviceRequest, Request, Reserved
-from kohakuriver.domain.targets import Target, parse_target
-from kohakuriver.domain.tasks import OPEN, Kind, Status, Task, TaskSpec, expand, name_of
-from kohakuriver.errors import (
-    Conflict,
-    Invalid,
-    KohakuRiverError,
-    NeverFits,
-    NotFound,
-    QuotaExceeded,
-    StorageFull,
-    TooLarge,
-)
+from kohakuriver.domain.tasks import OPEN, Status, Task, TaskSpec, name_of
+from kohakuriver.errors import Conflict, KohakuRiverError, QuotaExceeded, StorageFull
 from kohakuriver.host import records
-from kohakuriver.host.assignment import assignment
 from kohakuriver.host.cause import by
 from kohakuriver.host.dependencies import Watched
 from kohakuriver.host.host import Host
-from kohakuriver.host.many import after_of, array_of, commands_of, lease_of, retry_of, states_of
-from kohakuriver.host.means import NO_CONTAINER, backend_of, check_options
+from kohakuriver.host.many import after_of, states_of
+from kohakuriver.host.means import check_options
 from kohakuriver.host.once import check_key
+from kohakuriver.host.specs import specs_of
 from kohakuriver.store.columns import micros
 from kohakuriver.store.models import IdempotencyRow, TaskRow, UserRow
 from kohakuriver.store.tasks import find_answer, task_row
@@ -48,12 +33,8 @@ from kohakuriver.store.write import (
     lock,
 )
 from kohakuriver.wire import api, codec
-from kohakuriver.wire.link import MOST_ASSIGNMENT
 
-OURS = "KOHAKURIVER_"
 LONGEST_NAME = 128
-#: bytes that one submit may take in the store
-MOST_STORED = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +130,7 @@ async def check_submission(host: Host, actor: Actor, request: api.SubmitTask) ->
     StorageFull. Nothing is waited for after the look at `states`.
     """
     needs = await after_of(host, actor, request)
-    specs = _specs(host, request, needs)
+    specs = specs_of(host, request, needs)
     privileged = check_options(host, actor, specs[0].backend, specs[0].options)
     name = None if request.name is None else check_name(request.name, "name", LONGEST_NAME)
     states = await states_of(host, needs)
@@ -162,111 +143,6 @@ async def check_submission(host: Host, actor: Actor, request: api.SubmitTask) ->
         states=states,
         privileged=privileged,
     )
-
-
-def _specs(host: Host, request: api.SubmitTask, needs: tuple[After, ...]) -> list[TaskSpec]:
-    """What is asked for, checked, one for each task. Raises Invalid, NotFound, NeverFits, TooLarge."""
-    retry = retry_of(request)
-    lease = lease_of(host, request, retry)
-    spec = replace(_spec(host, request), after=needs, retry=retry, requeue=request.requeue, lease=lease)
-    targets = [parse_target(text) for text in request.targets]
-    snapshot = host.scheduler.snapshot()
-    for target in targets:
-        if snapshot.named(target.node) is None:
-            raise NotFound(f"there is no node {target.node!r}; see `kohakuriver node list`", field="targets")
-    commands = commands_of(request)
-    array = array_of(request, commands)
-    count = request.copies * max(1, len(targets)) if array is None else len(array.indices)
-    if count > api.MOST_COPIES:
-        raise Invalid("too many tasks at once", field="copies", value=count, limit=api.MOST_COPIES)
-    stored = count * _check_size(host, spec)
-    if stored > MOST_STORED:
-        raise TooLarge(
-            f"{count} tasks of this size take {stored} bytes, at most {MOST_STORED}: put big scripts into files",
-            field="copies",
-            value=stored,
-            limit=MOST_STORED,
-        )
-    _check_fits(snapshot, spec, targets)
-    specs = expand(spec, targets, request.copies, () if array is None else elements(array))
-    if commands is None:
-        return specs
-    return [replace(one, argv=command) for one, command in zip(specs, commands, strict=True)]
-
-
-def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
-    if not request.command and request.script is None:
-        raise Invalid("what shall run? give a command or a script", field="command", limit="at least one word")
-    _check_texts(request)
-    if request.pin and request.cores == 0:
-        raise Invalid("pinning needs a number of cores", field="cores", value=0, limit="1 or more with pin")
-    devices = request.devices
-    backend = backend_of(host, backend=request.backend, image=request.image, container=request.container)
-    wanted = (
-        DeviceRequest()
-        if devices is None
-        else DeviceRequest(count=devices.count, model=devices.model, memory=devices.memory)
-    )
-    return TaskSpec(
-        kind=Kind.COMMAND,
-        argv=tuple(request.command),
-        script=request.script,
-        env=request.env,
-        secrets=request.secrets,
-        workdir=request.workdir,
-        request=Request(cores=request.cores, pin=request.pin, memory=request.memory, devices=wanted),
-        backend=backend,
-        options=request.options,
-        container=None if request.container == NO_CONTAINER else request.container,
-        image=request.image,
-        constraints=parse_constraints(request.constraints),
-        time_limit=request.time_limit,
-        grace=host.settings.default_grace if request.grace is None else request.grace,
-        priority=request.priority,
-    )
-
-
-def _check_texts(request: api.SubmitTask) -> None:
-    """Texts that no program could ever be given are refused here."""
-    texts = [(f"command[{number}]", text) for number, text in enumerate(request.command)]
-    texts += [(f"env.{name}", text) for name, text in request.env.items()]
-    texts += [(f"secrets.{name}", "\0" if "\0" in text else "") for name, text in request.secrets.items()]
-    texts += [("script", request.script or ""), ("workdir", request.workdir or "")]
-    for field, text in texts:
-        if "\0" in text:
-            raise Invalid("a NUL byte cannot be passed to a program", field=field, value=text)
-    if request.command and not request.command[0] and request.script is None:
-        raise Invalid("the program's name is empty", field="command[0]")
-    for name in [*request.env, *request.secrets]:
-        if name.startswith(OURS):
-            raise Invalid(f"names that begin with {OURS} are set by the cluster", field=f"env.{name}", value=name)
-    both = request.env.keys() & request.secrets.keys()
-    if both:
-        raise Invalid("a variable is given openly and as a secret", field=f"secrets.{min(both)}", value=min(both))
-    if request.workdir is not None and not request.workdir.startswith("/"):
-        raise Invalid("the working directory is an absolute path", field="workdir", value=request.workdir)
-
-
-def _check_size(host: Host, spec: TaskSpec) -> int:
-    """The bytes that a node is told. Raises TooLarge."""
-    task = Task(id=1 << 62, batch=1 << 62, owner=1 << 62, spec=spec, status=Status.PENDING, submitted=host.clock.now())
-    size = len(codec.encode(assignment(task, Reserved(task=task.id, generation=1), "x" * 64))) + 1024
-    if size > MOST_ASSIGNMENT:
-        raise TooLarge(
-            f"a node would be told {size} bytes, at most {MOST_ASSIGNMENT}: put big scripts and data into files",
-            field="script" if spec.script else "command",
-            value=size,
-            limit=MOST_ASSIGNMENT,
-        )
-    return size
-
-
-def _check_fits(snapshot: Snapshot, spec: TaskSpec, targets: Sequence[Target]) -> None:
-    places: Sequence[Target | None] = targets or [None]
-    for target in places:
-        reason = never_fits(snapshot, replace(spec, target=target))
-        if reason is not None:
-            raise NeverFits(f"this could never start: {reason.text}", field="targets" if target else None)
 
 
 def _check_disk(host: Host) -> None:

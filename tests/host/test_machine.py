@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kohakuriver.domain.access import Role
-from kohakuriver.domain.tasks import HOLDING, Status, parse_attempt
+from kohakuriver.domain.attempts import parse_attempt
+from kohakuriver.domain.tasks import HOLDING, Status
 from kohakuriver.errors import Conflict, KohakuRiverError
 from kohakuriver.host import control
 from kohakuriver.store.models import EventRow, ReservationRow, TaskRow
