@@ -70,6 +70,8 @@ class DockerBackend(Backend, CanPause, CanClaim):
         self._info: info.Info | None = None
         #: what containers were last seen to use, by instance
         self._used: dict[str, Stats] = {}
+        #: the first process of each that ran then: while it is there, the daemon need not be asked at every heartbeat
+        self._mains: dict[str, int] = {}
 
     async def close(self) -> None:
         for attached in list(self._bodies.attached):
@@ -158,6 +160,7 @@ class DockerBackend(Backend, CanPause, CanClaim):
         name, instance = container_of(handle), handle.data["instance"]
         await self._bodies.remove(name)
         self._used.pop(instance, None)
+        self._mains.pop(instance, None)
         await self._ctx.in_thread(_unlink, self._begins(handle))
 
     async def found(self) -> Sequence[tuple[str, Handle]]:
@@ -180,26 +183,31 @@ class DockerBackend(Backend, CanPause, CanClaim):
                 yield chunk
 
     async def stats(self, handles: Sequence[Handle]) -> Mapping[str, Stats]:
-        found: dict[str, Stats] = {}
+        names = {handle.data["instance"]: container_of(handle) for handle in handles}
+        mains = {instance: (name, self._mains[instance]) for instance, name in names.items() if instance in self._mains}
+        found = await self._measure(mains)
         running: dict[str, tuple[str, int]] = {}
-        for handle in handles:
-            instance, name = handle.data["instance"], container_of(handle)
+        for instance in names.keys() - found.keys():
+            self._mains.pop(instance, None)
             try:
-                state = (await self._bodies.look(name)).state
+                state = (await self._bodies.look(names[instance])).state
             except EngineError:
                 continue
             found[instance] = self._used.get(instance, Stats())
             if state.pid:
-                running[instance] = (name, state.pid)
-        if running:
-            measured = await self._ctx.in_thread(usage.measure, running)
-            self._used.update(measured)
-            found.update(measured)
-        return found
+                running[instance] = (names[instance], state.pid)
+                self._mains[instance] = state.pid
+        return found | await self._measure(running)
 
     async def claim(self, handles: Sequence[Handle], pids: Sequence[int]) -> Mapping[int, str]:
         containers = {handle.data["instance"]: handle.data["container"] for handle in handles}
         return await self._ctx.in_thread(usage.owners, containers, pids)  # type: ignore[no-any-return]
+
+    async def _measure(self, running: Mapping[str, tuple[str, int]]) -> dict[str, Stats]:
+        """By instance, of containers and their first processes; of another process with that number nothing is told."""
+        measured: dict[str, Stats] = await self._ctx.in_thread(usage.measure, running) if running else {}
+        self._used.update(measured)
+        return measured
 
     async def _facts(self) -> info.Info:
         if self._info is None:

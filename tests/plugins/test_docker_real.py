@@ -9,6 +9,7 @@ import pytest
 from kohakuriver_docker import order, output
 from kohakuriver_docker.backend import DockerBackend
 from kohakuriver_docker.config import Options
+from kohakuriver_docker.container import Container
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.values import Grant, Image, Mount, Offsets
@@ -198,6 +199,30 @@ async def test_what_it_used_is_measured(opened: Callable) -> None:
     assert later.memory
     await backend.stop(handle, started, 0)
     assert (await backend.stats([handle]))[handle.data["instance"]].cpu_seconds >= later.cpu_seconds
+
+
+async def test_the_daemon_is_not_asked_at_every_heartbeat_what_a_container_used(
+    opened: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit, backend = await opened()
+    handle, started = await begin(backend, kit.job(shell("echo up; sleep 1000")))
+    await until_up(backend, handle, started)
+    asked: list[str] = []
+    look = backend._bodies.look
+
+    async def counted(name: str) -> Container:
+        asked.append(name)
+        return await look(name)
+
+    monkeypatch.setattr(backend._bodies, "look", counted)
+    instance = handle.data["instance"]
+    for _ in range(3):
+        assert (await backend.stats([handle]))[instance].memory
+    assert len(asked) == 1
+    await backend.stop(handle, started, 0)
+    assert (await backend.stats([handle]))[instance].memory
+    await backend.remove(handle)
+    assert await backend.stats([handle]) == {}
 
 
 async def test_output_is_read_on_from_the_log_after_a_restart_in_the_middle(opened: Callable) -> None:
