@@ -16,17 +16,22 @@ import msgspec
 
 from kohakuriver.errors import Invalid, PluginError
 from kohakuriver.hooks.backend import Backend, Progress
-from kohakuriver.hooks.capabilities import CanClaim, CanPause
+from kohakuriver.hooks.capabilities import CanClaim, CanPackage, CanPause
 from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.packages import Packages
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Mount, Offsets, Probe, Seen, Stats
 from kohakuriver_docker import container, devices, info, mounts, probe, refusals, usage
 from kohakuriver_docker.bodies import CONFLICT, MISSING, Bodies
 from kohakuriver_docker.config import SOCKET, Options, Settings, socket_path
 from kohakuriver_docker.container import Listed, container_of
 from kohakuriver_docker.engine import LONG, Engine, EngineError, Unreachable
+from kohakuriver_docker.exporting import Exporter
 from kohakuriver_docker.images import Images
+from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.names import INSTANCE, Names
 from kohakuriver_docker.output import Reader
+from kohakuriver_docker.packages import DockerPackages
+from kohakuriver_docker.pushing import Pusher
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ DEATH = 60.0
 MOUNT_LIMIT = 5.0
 
 
-class DockerBackend(Backend, CanPause, CanClaim):
+class DockerBackend(Backend, CanPause, CanClaim, CanPackage):
     """Runs command tasks in containers."""
 
     name: ClassVar[str] = "docker"
@@ -66,7 +71,11 @@ class DockerBackend(Backend, CanPause, CanClaim):
         self._engine = Engine(socket)
         self._names = Names(ctx)
         self._bodies = Bodies(self._engine, self._names, self._settings, ctx)
-        self._images = Images(self._engine, ctx, self._settings.pull_silence)
+        silence = self._settings.pull_silence
+        self._importer = Importer(self._engine, ctx, self._settings, self._facts)
+        self._images = Images(self._engine, self._names, ctx, self._importer, silence)
+        exporter, pusher = Exporter(self._engine, ctx, silence, self._facts), Pusher(self._engine, ctx, silence)
+        self._packages = DockerPackages(self._engine, self._names, self._images, exporter, pusher)
         self._info: info.Info | None = None
         #: what containers were last seen to use, by instance
         self._used: dict[str, Stats] = {}
@@ -97,6 +106,10 @@ class DockerBackend(Backend, CanPause, CanClaim):
         except Invalid as error:
             found.append(error.message)
         return found
+
+    @property
+    def packages(self) -> Packages:
+        return self._packages
 
     async def prepare(self, image: Image, progress: Progress) -> None:
         await self._images.prepare(image, progress)

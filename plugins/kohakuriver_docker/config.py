@@ -34,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gpus: Literal["auto", "cdi", "hook", "none"] = "auto"
     #: seconds without a word from the registry after which a pull is given up
     pull_silence: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+    #: bytes, unpacked, of the largest image that is taken from a file
+    most_image: Annotated[int, msgspec.Meta(ge=MIB)] = 128 * 1024 * MIB
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

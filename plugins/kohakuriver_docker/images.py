@@ -1,164 +1,133 @@
-"""Images: those that are here, and those that the daemon fetches, with progress and a sentence for each failure."""
+"""Images on their way into the daemon, from wherever they come: each once, however many tasks wait for it."""
 
 import asyncio
-import importlib
-import json
+import contextlib
 import logging
 import time
-from base64 import urlsafe_b64encode
-from typing import Any
-from urllib.parse import quote
-from weakref import WeakValueDictionary
 
-import msgspec
-
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import Invalid, NotFound, PluginError
 from kohakuriver.hooks.backend import Progress
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Image
+from kohakuriver_docker import local
 from kohakuriver_docker.engine import Engine, EngineError, Unreachable
+from kohakuriver_docker.importing import Importer
+from kohakuriver_docker.names import Names
+from kohakuriver_docker.registries import Told, sign_in
 
 logger = logging.getLogger(__name__)
 
-MISSING = ("not found", "manifest unknown", "does not exist", "access denied", "repository name not known")
-FULL = ("no space left", "disk quota exceeded")
-SIGN_IN_LIMIT = 20.0
 #: seconds for which an image that was here a moment ago is not asked for again
 STILL_HERE = 1.0
 
 
-class _Count(msgspec.Struct):
-    current: int = 0
-    total: int = 0
-
-
-class _Step(msgspec.Struct):
-    """A line of `ImageCreate`."""
-
-    status: str = ""
-    id: str = ""
-    error: str = ""
-    detail: _Count | None = msgspec.field(name="progressDetail", default=None)
-
-
 class Images:
-    """Those of one daemon. An image is fetched once, however many tasks wait for it."""
+    """Those of one daemon."""
 
-    def __init__(self, engine: Engine, ctx: Context, silence: float) -> None:
+    def __init__(self, engine: Engine, names: Names, ctx: Context, importer: Importer, silence: float) -> None:
         self._engine = engine
+        self._names = names
         self._ctx = ctx
+        self._importer = importer
         self._silence = silence
-        #: by reference, for as long as anybody fetches it or waits
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        #: the reference that was found here last, and when: tasks of one submission come together
-        self._last = ("", 0.0)
+        self._turns: dict[str, asyncio.Lock] = {}
+        #: the image that was found here last, and when: tasks of one submission come together
+        self._last: tuple[Image | None, float] = None, 0.0
 
     async def prepare(self, image: Image, progress: Progress) -> None:
         """Returns when the image is here. Cancelled, it ends the fetching; what came so far serves the next."""
-        reference = image.reference or ""
-        if await self._is_here(reference):
+        wanted = image.digest or image.reference or str(image.path)
+        always = image.pull == "always" and not image.digest
+        if not always and await self._is_here(image):
             return
-        turn = self._turns.setdefault(reference, asyncio.Lock())
+        turn = self._turns.setdefault(wanted, asyncio.Lock())
         if turn.locked():
-            progress(f"{reference} is being fetched for another task")
-        async with turn:
-            if not await self._is_here(reference):
-                await self._pull(reference, progress, image.auth)
-
-    async def _is_here(self, reference: str) -> bool:
-        now = time.monotonic()
-        if self._last[0] == reference and now - self._last[1] < STILL_HERE:
-            return True
+            progress(f"{image.reference or wanted} is being fetched for another task")
         try:
-            await self._engine.send("GET", f"/images/{quote(reference, safe='/:@')}/json")
-        except EngineError as error:
-            if error.status == 404:
-                return False
-            raise
-        self._last = reference, now
+            async with turn:
+                if always or not await self._is_here(image):
+                    await self._fetch(image, progress)
+        finally:
+            if not turn.locked():
+                self._turns.pop(wanted, None)
+
+    def forget(self) -> None:
+        """An image is removed now: what was here a moment ago may not be."""
+        self._last = None, 0.0
+
+    async def _is_here(self, image: Image) -> bool:
+        """Whether the image is here; it has its version's name then."""
+        now = time.monotonic()
+        if self._last[0] == image and now - self._last[1] < STILL_HERE:
+            return True
+        if not (image.digest or image.reference):
+            return False
+        try:
+            found = await local.find(self._engine, image.digest or image.reference or "")
+        except NotFound:
+            return False
+        if image.environment and self._name(image, found.id) not in (found.tags or ()):
+            with contextlib.suppress(NotFound):
+                await local.name_it(self._engine, found.id, self._name(image, found.id))
+        self._last = image, now
         return True
+
+    def _name(self, image: Image, digest: str) -> str:
+        if image.environment:
+            return self._names.image(image.environment, image.number)
+        return self._names.unsettled(digest)
+
+    async def _fetch(self, image: Image, progress: Progress) -> None:
+        if image.path is not None:
+            await self._import(image, progress)
+        elif image.reference is None or image.pull == "never":
+            raise PluginError(f"image {image.reference or image.digest} is not on this node, and is not to be fetched")
+        else:
+            await self._pull(image.reference, progress, image.auth)
+            await self._must_lead(image, image.reference)
+        if not await self._is_here(image):
+            raise PluginError(f"image {image.reference or image.digest} was not fetched: the daemon ended without it")
+
+    async def _import(self, image: Image, progress: Progress) -> None:
+        assert image.path is not None
+        load = self._importer.bundle if await self._ctx.in_thread(image.path.is_dir) else self._importer.archive
+        try:
+            package = await load(image.path, image.digest, lambda digest: self._name(image, digest), progress)
+        except Invalid as error:
+            raise PluginError(error.message) from None
+        await local.find(self._engine, package.digest)
+
+    async def _must_lead(self, image: Image, reference: str) -> None:
+        """Raises PluginError unless the name leads to the image that was meant."""
+        try:
+            found = await local.find(self._engine, reference)
+        except NotFound:
+            raise PluginError(f"image {reference} was not fetched: the daemon ended without it") from None
+        if image.digest and found.id != image.digest:
+            raise PluginError(f"image {reference} is {found.id}, and {image.digest} was wanted")
 
     async def _pull(self, reference: str, progress: Progress, auth: str | None) -> None:
         if reference.startswith("sha256:"):
             raise PluginError(f"image {reference} is not on this node, and an id cannot be fetched: name it")
-        name, tag = _split(reference)
-        headers = {"X-Registry-Auth": auth or await self._sign_in(name)}
+        name, tag = local.split(reference)
+        headers = {"X-Registry-Auth": auth or await sign_in(self._ctx, name)}
         params = {"fromImage": name, "tag": tag}
         progress(f"fetching {reference}")
         logger.info("image is fetched", extra={"action": "pull", "image": reference})
+        told = Told(reference, progress, verb="fetching", done="fetched", moving="Downloading")
         try:
-            async with (
-                asyncio.timeout(self._silence) as patience,
-                self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
-            ):
-                told = _Told(reference, progress)
-                while line := await response.content.readline():
-                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
+            async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
+                while True:
+                    async with asyncio.timeout(self._silence):
+                        line = await response.content.readline()
+                    if not line:
+                        break
                     told.take(line)
         except EngineError as error:
-            raise PluginError(_sentence(reference, error.message)) from None
+            raise told.refused(error.message) from None
         except Unreachable:
             raise Unreachable(f"image {reference} was not fetched: Docker went away meanwhile") from None
         except TimeoutError:
             raise PluginError(
                 f"image {reference} was not fetched: nothing came for {self._silence:g} s; is its registry up?"
             ) from None
-        if not await self._is_here(reference):
-            raise PluginError(f"image {reference} was not fetched: the daemon ended without it")
-
-    async def _sign_in(self, name: str) -> str:
-        """What Docker's own client would sign in with (`docker login`), by the SDK; empty words without either."""
-        try:
-            async with asyncio.timeout(SIGN_IN_LIMIT):
-                found = await self._ctx.in_thread(_stored_sign_in, name)
-        except Exception as error:  # noqa: BLE001 -- a broken helper of somebody's: an image may need no sign-in; logged
-            logger.warning("no sign-in for a registry", extra={"image": name, "error": str(error)})
-            found = None
-        return urlsafe_b64encode(json.dumps(found or {}).encode()).decode()
-
-
-class _Told:
-    """Progress of one pull, from the daemon's lines."""
-
-    def __init__(self, reference: str, progress: Progress) -> None:
-        self._reference = reference
-        self._progress = progress
-        self._layers: dict[str, _Count] = {}
-
-    def take(self, line: bytes) -> None:
-        """Raises PluginError for a line that tells of a failure."""
-        try:
-            step = msgspec.json.decode(line, type=_Step)
-        except msgspec.DecodeError:
-            return
-        if step.error:
-            raise PluginError(_sentence(self._reference, step.error))
-        if step.detail is not None and step.detail.total and step.status == "Downloading":
-            self._layers[step.id] = step.detail
-            done = sum(layer.current for layer in self._layers.values())
-            self._progress(f"fetching {self._reference}", done, sum(layer.total for layer in self._layers.values()))
-
-
-def _stored_sign_in(name: str) -> dict[str, Any] | None:
-    """Blocks: helpers of `docker login` are programs. The SDK is loaded late, for its memory is that of many tasks."""
-    auth = importlib.import_module("docker.auth")
-    registry, _ = auth.resolve_repository_name(name)
-    found: dict[str, Any] | None = auth.load_config().resolve_authconfig(registry)
-    return found
-
-
-def _split(reference: str) -> tuple[str, str]:
-    name, at, digest = reference.partition("@")
-    if at:
-        return name, digest
-    head, colon, tag = name.rpartition(":")
-    return (head, tag) if colon and "/" not in tag else (name, "latest")
-
-
-def _sentence(reference: str, message: str) -> str:
-    words = message.lower()
-    if any(word in words for word in FULL):
-        return f"image {reference} was not fetched: this node's disk is full ({message})"
-    if any(word in words for word in MISSING):
-        return f"image {reference} was not fetched: there is no such image, or it needs a sign-in ({message})"
-    return f"image {reference} was not fetched: {message}"

@@ -31,7 +31,7 @@ def body(job: Job, settings: Settings, names: Names, *, mounts: Sequence[Mount],
     cards = () if job.grant is None else job.grant.devices
     env = {**job.env, **job.secrets, **devices.environment(cards, how)}
     return {
-        "Image": job.image.reference,
+        "Image": job.image.digest or job.image.reference,
         "Entrypoint": list(job.argv),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in env.items()],

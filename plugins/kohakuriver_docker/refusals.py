@@ -23,7 +23,7 @@ REFERENCE = re.compile(
 def refusals(job: Job, settings: Settings, info: Info) -> list[str]:
     """Sentences; none when it can run."""
     found: list[str] = []
-    reference = None if job.image is None else job.image.reference
+    reference = None if job.image is None else job.image.digest or job.image.reference
     if reference is None:
         found.append("a container needs an image")
     elif len(reference) > 512 or not REFERENCE.fullmatch(reference):
