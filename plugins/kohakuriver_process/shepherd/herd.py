@@ -1,7 +1,7 @@
 """All workloads of one runner, and what can be asked of them. Every order may come twice."""
 
 # plain names: pathlib would cost the shepherd its quick start
-# ruff: noqa: PTH102, PTH103, PTH106, PTH108, PTH110, PTH118, PTH123
+# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH110, PTH118, PTH123
 
 import contextlib
 import json
@@ -33,6 +33,7 @@ class Herd:
         self._identity = identity
         self._boot = boot
         self._records = os.path.join(state, "bodies")
+        self._fresh = os.path.join(state, "body.new")
         self._hunt = Hunt(loop, self.bodies)
         self._by_pid: dict[int, Body] = {}
         self._homes = groups.Homes(groups.mounted())
@@ -113,6 +114,7 @@ class Herd:
         self._write_record(body, path)
 
     def _write_record(self, body: Body, path: str) -> None:
+        """Writes it beside and renames it: by the older one a body is found if the disk is full now. Raises OSError."""
         record = {
             "instance": body.instance,
             "directory": body.directory,
@@ -124,11 +126,14 @@ class Herd:
             "shepherd": self._identity,
             "boot": self._boot,
         }
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        fd = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, json.dumps(record).encode())
+            data = json.dumps(record).encode()
+            while data:
+                data = data[os.write(fd, data) :]
         finally:
             os.close(fd)
+        os.replace(self._fresh, path)
 
     def _start(self, message: Message, reply: Reply) -> None:
         body = self._body(message)
