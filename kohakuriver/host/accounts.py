@@ -23,6 +23,7 @@ from kohakuriver.hooks.auth import AuthContext
 from kohakuriver.host import credentials
 from kohakuriver.host.callers import ALL, FRESH, LAB, LOGIN, READ, Caller, Remembered
 from kohakuriver.host.host import Host
+from kohakuriver.host.providers import open_provider
 from kohakuriver.host.tokens import SHOWN, new_token, session_id
 from kohakuriver.host.users import FIRST, active_user, ensure_admin
 from kohakuriver.host.visitors import visitors
@@ -46,10 +47,9 @@ async def open_accounts(host: Host) -> None:
     Raises PluginError when a provider cannot work at all.
     """
     if host.plugins is not None:
+        context = AuthContext(in_thread=host.threads.password)
         for kind in host.plugins.auth_providers().values():
-            provider = kind()
-            await provider.open(AuthContext(in_thread=host.threads.password))
-            visitors(host).providers.append(provider)
+            visitors(host).providers.append(await open_provider(kind, context))
     visitors(host).known.limit(rate=host.settings.rate, burst=max(1, host.settings.burst))
     if not host.settings.auth:
         user = await ensure_admin(host, LOCAL_USER)

@@ -1,14 +1,28 @@
-"""Asking an auth provider: bounded in time, and its failures are its own. Knows no account."""
+"""Opening and asking an auth provider: bounded in time, and its failures are its own. Knows no account."""
 
 import asyncio
 import logging
 
-from kohakuriver.errors import KohakuRiverError
-from kohakuriver.hooks.auth import AuthProvider, Credentials, Identity
+from kohakuriver.errors import KohakuRiverError, PluginError
+from kohakuriver.hooks.auth import AuthContext, AuthProvider, Credentials, Identity
 
 log = logging.getLogger(__name__)
 
 SECONDS = 15.0
+
+
+async def open_provider(kind: type[AuthProvider], ctx: AuthContext) -> AuthProvider:
+    """A provider that works. Raises PluginError, also for one that does not come to an end."""
+    provider = kind()
+    try:
+        async with asyncio.timeout(SECONDS):
+            await provider.open(ctx)
+    except TimeoutError:
+        raise PluginError(
+            f"auth provider {kind.name} did not open within {SECONDS:g} s; mend it, or name its plugin in"
+            " plugins.disabled"
+        ) from None
+    return provider
 
 
 async def ask(provider: AuthProvider, shown: Credentials) -> Identity | None:

@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from kohakuriver.errors import NotSignedIn, TooMany
-from kohakuriver.hooks.auth import AuthProvider, Identity
+from kohakuriver.errors import NotSignedIn, PluginError, TooMany
+from kohakuriver.hooks.auth import AuthContext, AuthProvider, Identity
 from kohakuriver.host import providers, sign_in
 from kohakuriver.host.visitors import visitors
+from kohakuriver.testing.runners import PATIENCE
 from kohakuriver.wire import people
 
 from .people_kit import HERE, PASSWORD, admin, signed_up
@@ -81,3 +82,17 @@ async def test_a_provider_without_a_free_thread_is_waited_for(host):
     visitors(host).providers.insert(0, Odd(full))
     with pytest.raises(TooMany):
         await sign_in.login(host, people.Login(user="root", password="x"), HERE)
+
+
+async def test_a_provider_that_does_not_open_stops_the_start_and_is_named(host, monkeypatch):
+    class Stuck(Odd):
+        def __init__(self):
+            super().__init__(hangs)
+
+        async def open(self, ctx):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(providers, "SECONDS", 0.05)
+    with pytest.raises(PluginError, match="auth provider odd did not open"):
+        async with asyncio.timeout(PATIENCE):
+            await providers.open_provider(Stuck, AuthContext(in_thread=host.threads.password))
