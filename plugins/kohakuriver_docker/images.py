@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from weakref import WeakValueDictionary
 
 from kohakuriver.errors import Invalid, NotFound, PluginError
 from kohakuriver.hooks.backend import Progress
@@ -30,7 +31,8 @@ class Images:
         self._ctx = ctx
         self._importer = importer
         self._silence = silence
-        self._turns: dict[str, asyncio.Lock] = {}
+        #: by what is wanted, for as long as anybody fetches it or waits
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         #: the image that was found here last, and when: tasks of one submission come together
         self._last: tuple[Image | None, float] = None, 0.0
 
@@ -43,13 +45,9 @@ class Images:
         turn = self._turns.setdefault(wanted, asyncio.Lock())
         if turn.locked():
             progress(f"{image.reference or wanted} is being fetched for another task")
-        try:
-            async with turn:
-                if always or not await self._is_here(image):
-                    await self._fetch(image, progress)
-        finally:
-            if not turn.locked():
-                self._turns.pop(wanted, None)
+        async with turn:
+            if always or not await self._is_here(image):
+                await self._fetch(image, progress)
 
     def forget(self) -> None:
         """An image is removed now: what was here a moment ago may not be."""
@@ -116,12 +114,12 @@ class Images:
         logger.info("image is fetched", extra={"action": "pull", "image": reference})
         told = Told(reference, progress, verb="fetching", done="fetched", moving="Downloading")
         try:
-            async with self._engine.stream("POST", "/images/create", params=params, headers=headers) as response:
-                while True:
-                    async with asyncio.timeout(self._silence):
-                        line = await response.content.readline()
-                    if not line:
-                        break
+            async with (
+                asyncio.timeout(self._silence) as patience,
+                self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
+            ):
+                while line := await response.content.readline():
+                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
                     told.take(line)
         except EngineError as error:
             raise told.refused(error.message) from None

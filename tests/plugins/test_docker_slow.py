@@ -11,9 +11,13 @@ import msgspec
 import pytest
 from aiohttp import web
 from kohakuriver_docker import output
+from kohakuriver_docker.config import Settings
 from kohakuriver_docker.container import Container
 from kohakuriver_docker.engine import Engine
 from kohakuriver_docker.images import Images
+from kohakuriver_docker.importing import Importer
+from kohakuriver_docker.info import Info
+from kohakuriver_docker.names import Names
 from kohakuriver_docker.output import Reader
 
 from kohakuriver.errors import PluginError
@@ -72,11 +76,19 @@ async def forever(_: web.Request) -> web.StreamResponse:
     raise AssertionError("unreachable")
 
 
+def images_of(engine: Engine, tmp_path: Path, *, silence: float) -> Images:
+    async def facts() -> Info:
+        raise AssertionError("nothing is imported here")
+
+    ctx = context(tmp_path)
+    return Images(engine, Names(ctx), ctx, Importer(engine, ctx, Settings(), facts), silence)
+
+
 async def test_a_fetching_of_which_not_even_the_first_word_comes_is_given_up(
     daemon: Daemon, engine: Engine, tmp_path: Path
 ) -> None:
     daemon.answers["/images/create"] = forever
-    images = Images(engine, context(tmp_path), 0.2)
+    images = images_of(engine, tmp_path, silence=0.2)
     with pytest.raises(PluginError, match="nothing came for"):
         async with asyncio.timeout(PATIENCE):
             await images.prepare(Image(kind="oci", reference="a:1"), lambda *_: None)
@@ -97,7 +109,7 @@ async def test_an_image_is_fetched_by_one_at_a_time_although_the_first_one_fails
         return asyncio.ensure_future(images.prepare(Image(kind="oci", reference="a:1"), notes.put_nowait))
 
     daemon.answers["/images/create"] = create
-    images = Images(engine, context(tmp_path), PATIENCE)
+    images = images_of(engine, tmp_path, silence=PATIENCE)
     async with asyncio.timeout(PATIENCE):
         first = prepare()
         words = await asked.get()
