@@ -14,8 +14,8 @@ from kohakuriver.testing.dockerd import Dockerd, a_daemon
 
 from .boxes import Box, folder, start_log
 from .cluster import Cluster, a_cluster
+from .kills import is_at_a_start
 from .talk import FINAL
-from .test_containers import _at_a_start
 from .waits import until
 
 pytestmark = pytest.mark.docker
@@ -46,7 +46,7 @@ def test_what_a_restart_ends_is_told_and_the_rest_is_exact(node: tuple[Cluster, 
         (task,) = cluster.api.post("/api/v1/tasks", {**work.body(cluster), "priority": 100})["tasks"]
         cluster.until_status(task, "running", within=60)
         long[task] = work
-        assert _at_a_start(cluster)
+        assert is_at_a_start(cluster)
         end()
         daemon.start()
     until(

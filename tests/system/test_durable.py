@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from .cluster import Cluster, a_cluster, end_all
+from .kills import check_all
 from .serving import run
 from .startlog import Work, processes_of
 from .talk import FINAL
-from .test_killed_servers import check_all
 from .waits import until
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from .cluster import Cluster, a_cluster
+from .kills import check_all
 from .startlog import Work, processes_of
 from .talk import FINAL
-from .test_killed_servers import check_all
 from .waits import until
 
 DYING = [sys.executable, "-P", str(Path(__file__).with_name("dying.py"))]

@@ -1,6 +1,5 @@
 """Hosts and runners die with kill -9 while tasks start and run: one start an attempt, every exit code, every byte."""
 
-import hashlib
 import json
 import os
 import random
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from .cluster import Cluster, a_cluster
+from .kills import check_all, is_at_a_start
 from .startlog import Work
 from .talk import FINAL, Talk
 from .waits import until
@@ -47,7 +47,7 @@ def test_300_tasks_while_host_and_runner_are_killed_ten_times_each(alone: Cluste
     runner = alone.runners["one"].server
     moments = 0
     for number in range(2 * KILLS):
-        moments += _at_a_start(alone)
+        moments += is_at_a_start(alone, ("assigned", "starting"))
         (alone.host if number % 2 else runner).again()
     submitting.join(120)
     assert not submitting.is_alive(), alone.story()
@@ -70,39 +70,6 @@ def _submit_all(cluster: Cluster, works: list[Work], tasks: dict[str, Work]) -> 
         assert answer.status == 201, answer.body
         tasks[answer.json["tasks"][0]] = work
         time.sleep(0.02)
-
-
-def _at_a_start(cluster: Cluster) -> bool:
-    """Waits until one attempt is being started and another runs."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            counts = cluster.api.get("/api/v1/status")["tasks"]
-        except (OSError, HTTPException):
-            continue
-        starting = counts.get("assigned", 0) + counts.get("starting", 0)
-        if starting and counts.get("running", 0):
-            return True
-    return False
-
-
-def check_all(cluster: Cluster, tasks: dict[str, Work]) -> None:
-    """What the start log says against what the host says."""
-    starts = cluster.log.starts()
-    views = cluster.api.all_tasks()
-    wrong: list[str] = []
-    for task, work in tasks.items():
-        view = views[task]
-        ran = [attempt for attempt in starts if attempt.partition(".")[0] == task]
-        if ran != [f"{task}.{view['attempt']}"] or starts[ran[0]] != 1:
-            wrong.append(f"{work.name}: started {[(attempt, starts[attempt]) for attempt in ran]}")
-        if view["exit"] is None or view["exit"].get("code") != work.code:
-            wrong.append(f"{work.name}: exit {view['exit']} instead of {work.code}")
-        for stream in ("stdout", "stderr"):
-            seen = cluster.api.output(task, stream)
-            if hashlib.sha256(seen).hexdigest() != getattr(work, stream):
-                wrong.append(f"{work.name}: {stream} of {len(seen)} bytes instead of {work.size}")
-    assert not wrong, f"{len(wrong)} of {len(tasks)}:\n" + "\n".join(wrong[:20]) + "\n" + cluster.story()
 
 
 def test_a_runner_that_restarts_takes_up_what_runs_and_touches_nothing(cluster: Cluster) -> None:

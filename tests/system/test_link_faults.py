@@ -11,9 +11,9 @@ import pytest
 from .cluster import a_cluster, end_all
 from .conftest import Faulty
 from .faultproxy import behind_a_proxy
+from .kills import check_all
 from .startlog import Work, processes_of
 from .talk import FINAL
-from .test_killed_servers import check_all
 from .waits import holds, until
 
 #: what a lost, doubled or late message of either side must not change

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from .cluster import Cluster, a_cluster
+from .kills import check_all
 from .namespaces import Machine, machines
 from .startlog import Work
 from .talk import FINAL
-from .test_killed_servers import check_all
 from .waits import until
 
 pytestmark = pytest.mark.netns
