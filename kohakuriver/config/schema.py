@@ -204,6 +204,19 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     output_tail: Annotated[Bytes, Meta(description="Kept from its end; what lies between is dropped and counted.")] = (
         56 * 1024**2
     )
+    image_unused_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36500,
+            description="Images of environments that no task used for this long go. 0: never.",
+            extra={"unit": "days"},
+        ),
+    ] = 30
+    image_disk_floor: Annotated[
+        Bytes,
+        Meta(description="With less free under data_dir such images go, the longest unused first. 0B: never."),
+    ] = 10 * 1024**3
     log_level: Annotated[
         LogLevel, Meta(description="Least important messages to log. With `--role all` that of [host] counts.")
     ] = "info"

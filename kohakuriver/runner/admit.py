@@ -41,7 +41,7 @@ def choose(desk: Desk, assign: Assign) -> Backend | Refusal:
 
 
 def _able(desk: Desk, assign: Assign) -> Backend | Refusal:
-    wants_image = assign.image is not None or assign.container is not None
+    wants_image = assign.image is not None or assign.container is not None or assign.environment is not None
     able = [backend for backend in desk.backends.values() if bool(backend.features.images) == wants_image]
     if len(able) == 1 or len(desk.backends) == 1:
         return next(iter(able or desk.backends.values()))
@@ -92,7 +92,10 @@ def _device_taken(asked: WireReserved, parts: Sequence[WireReserved], cells: Seq
 
 
 async def problems(desk: Desk, backend: Backend, assign: Assign) -> Refusal | None:
-    """What the backend itself says, before anything exists."""
+    """What the backend itself says, before anything exists, and what its image is missing."""
+    never = desk.environments.refusal(backend, assign)
+    if never is not None:
+        return Refusal(reason=never, for_good=True)
     try:
         async with asyncio.timeout(desk.settings.check_limit):
             found = await backend.check(desk.plan(assign, backend))

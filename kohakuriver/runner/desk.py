@@ -10,6 +10,7 @@ from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.values import Job
 from kohakuriver.runner.clock import Clock
 from kohakuriver.runner.entry import Entry
+from kohakuriver.runner.environments.service import EnvironmentService
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.output import OutputStore
@@ -38,6 +39,7 @@ class Desk:
     #: the node's devices by id, as last found
     devices: Mapping[str, WireDevice]
     gpus: Gpus
+    environments: EnvironmentService
     in_thread: Callable[..., Awaitable[Any]]
     #: told how far a preparation is: (attempt, note)
     progress: Callable[[str, str], None]

@@ -12,11 +12,15 @@ from typing import Any
 import kohakuriver
 from kohakuriver.hooks.backend import Backend
 from kohakuriver.hooks.context import Context, RunCommand
+from kohakuriver.hooks.syncer import Blobs, SyncContext, Syncer
 from kohakuriver.runner import backends as kinds
 from kohakuriver.runner import heartbeat
 from kohakuriver.runner.accept import Attempts
 from kohakuriver.runner.clock import Clock, boot_id
 from kohakuriver.runner.desk import LONGEST_REASON, Desk
+from kohakuriver.runner.environments import syncers
+from kohakuriver.runner.environments.blobs import HostBlobs
+from kohakuriver.runner.environments.service import EnvironmentService
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.lease import Lease
 from kohakuriver.runner.link import Link
@@ -38,6 +42,7 @@ from kohakuriver.wire.link import (
     Hello,
     Progress,
     Refresh,
+    SyncerInfo,
     WantedSet,
     WireCell,
     WireDevice,
@@ -69,6 +74,7 @@ class Runner:
         backends: Sequence[Backend],
         *,
         run_command: RunCommand,
+        syncers: Sequence[Syncer] = (),
         clock: Clock | None = None,
         boot: str | None = None,
         cells: Callable[[], list[WireCell]] | None = None,
@@ -81,6 +87,7 @@ class Runner:
         self.lease = Lease(self.journal, self.clock, self.boot)
         self.running = asyncio.Event()
         self._given = backends
+        self._given_syncers = syncers
         self._run_command = run_command
         self._cells = cells or kinds.machine(settings)
         self._gpus = gpus or Gpus()
@@ -88,6 +95,7 @@ class Runner:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="runner")
         self._streams = 0
         self._infos: list[BackendInfo] = []
+        self._ways: list[SyncerInfo] = []
         self._inventory: list[WireCell] = []
         self._found: list[WireDevice] = []
         self._devices: dict[str, WireDevice] = {}
@@ -101,22 +109,28 @@ class Runner:
         """Runs until `stop` or cancellation. Raises what makes it useless: a held directory, a broken journal."""
         await self.journal.open(epoch=int(self.clock.wall().timestamp() * 1000) * 1000 + secrets.randbelow(1000))
         opened: list[Backend] = []
+        ways: dict[str, Syncer] = {}
+        blobs = HostBlobs(self.settings, self.clock, self._in_thread)
         try:
             await self.journal.wake_in(self.boot)
             await self.lease.open()
             await self.journal.belong(self.settings.credential, self.settings.cluster)
             opened = await kinds.open_all(self._given, self._context, self._infos)
-            await self._serve({backend.name: backend for backend in opened})
+            ways = await syncers.open_all(self._given_syncers, lambda name: self._sync_context(name, blobs), self._ways)
+            await self._serve({backend.name: backend for backend in opened}, ways)
         finally:
+            await syncers.close_all(ways)
+            await blobs.close()
             await kinds.close_all(opened)
             self._gpus.close()
             await self.journal.close()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _serve(self, backends: dict[str, Backend]) -> None:
+    async def _serve(self, backends: dict[str, Backend], ways: dict[str, Syncer]) -> None:
         with contextlib.suppress(Missing):  # the heartbeats say why
             await self._gpus.look(FIRST_LOOK_SECONDS)
         self._infos, self._found = await kinds.look(backends, self._infos)
+        self._ways = await syncers.look(ways, self._ways)
         self._take_stock(await self._in_thread(self._cells))
         desk = Desk(
             settings=self.settings,
@@ -128,6 +142,14 @@ class Runner:
             backends=backends,
             devices=self._devices,
             gpus=self._gpus,
+            environments=EnvironmentService(
+                settings=self.settings,
+                journal=self.journal,
+                clock=self.clock,
+                in_thread=self._in_thread,
+                backends=backends,
+                syncers=ways,
+            ),
             in_thread=self._in_thread,
             progress=lambda attempt, note: self.link.send(Progress(attempt=attempt, note=note)),
         )
@@ -135,13 +157,14 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 self.attempts = Attempts(desk, group, lambda: self._inventory)
                 self.link = self._link(desk, group)
+                await desk.environments.begin(group)
                 adopt(desk, self.attempts)
                 for backend in backends.values():
                     group.create_task(recover(desk, self.attempts, backend), name=f"recover {backend.name}")
                 group.create_task(self.lease.watch(self.attempts.wake), name="lease")
                 group.create_task(self.link.run(), name="link")
                 group.create_task(self._beat(desk), name="heartbeat")
-                group.create_task(self._refresh(desk), name="refresh")
+                group.create_task(self._refresh(desk, ways), name="refresh")
                 self.running.set()
                 await self._until_stopped()
         except* _Stopped:
@@ -178,6 +201,7 @@ class Runner:
             pinnable=self._pinnable(self._inventory),
             devices_told=self._told,
             clock=self.clock.wall(),
+            syncers=self._ways,
         )
 
     def _take_stock(self, cells: Sequence[WireCell]) -> bool:
@@ -196,6 +220,7 @@ class Runner:
                 backends=self._infos,
                 pinnable=self._pinnable(self._inventory),
                 devices_told=self._told,
+                syncers=self._ways,
             )
         )
 
@@ -249,15 +274,16 @@ class Runner:
             every = HEARTBEAT_SECONDS if welcome is None else min(60.0, max(0.5, welcome.heartbeat_seconds))
             await self.clock.sleep(every)
 
-    async def _refresh(self, desk: Desk) -> None:
-        """Tells the host when backends or inventory have changed."""
+    async def _refresh(self, desk: Desk, ways: dict[str, Syncer]) -> None:
+        """Tells the host when backends, syncers or inventory have changed."""
         wait = FIRST_REFRESH_SECONDS
         while True:
             await self.clock.sleep(wait)
             wait = min(2 * wait, REFRESH_SECONDS)
             infos, self._found = await kinds.look(desk.backends, self._infos)
-            changed = infos != self._infos
-            self._infos = infos
+            told = await syncers.look(ways, self._ways)
+            changed = (infos, told) != (self._infos, self._ways)
+            self._infos, self._ways = infos, told
             if self._take_stock(await self._in_thread(self._cells)) or changed:
                 if not all(info.usable for info in infos):
                     wait = FIRST_REFRESH_SECONDS
@@ -273,6 +299,19 @@ class Runner:
             state=state,
             closed=inside.closed(self.settings),
             config=self.settings.backend_config.get(name, {}),
+            run=self._run_command,
+            in_thread=self._in_thread,
+        )
+
+    def _sync_context(self, name: str, blobs: Blobs) -> SyncContext:
+        state = self.settings.data_dir / "syncers" / name
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return SyncContext(
+            cluster=self.journal.cluster or self.settings.cluster,
+            node=self.settings.name,
+            state=state,
+            config=self.settings.syncer_config.get(name, {}),
+            blobs=blobs,
             run=self._run_command,
             in_thread=self._in_thread,
         )

@@ -51,7 +51,13 @@ class RunnerSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: each backend's own section of the configuration
     backend_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: each syncer's own section of the configuration
+    syncer_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     output: OutputLimits = field(default_factory=OutputLimits)
+    #: images of environments that nothing has used for so long go; 0: never
+    image_unused_days: int = 30
+    #: with less free than this, those that nothing uses go, the longest unused first; 0: never
+    image_disk_floor: int = 10 * 1024 * MIB
     #: limits of single backend calls
     check_limit: float = 10.0
     prepare_limit: float = 3600.0

@@ -1,4 +1,4 @@
-"""Streams that the host asked for: the runner dials and writes output. Knows no HTTP and no journal row's meaning."""
+"""Streams that the host asked for: the runner dials, then writes output or does what is asked. Knows no HTTP."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from kohakuriver.net.streams import open_stream
 from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.output import STREAMS, EndedStream, Readable
 from kohakuriver.wire import codec
+from kohakuriver.wire.environments import STREAM_KIND
 from kohakuriver.wire.link import Dial, Report, Sealed
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ async def serve_dial(desk: Desk, dial: Dial) -> str | None:
     Cancelling it closes the connection.
     """
     try:
-        pieces = await _pieces(desk, dial)
+        pieces = None if dial.kind == STREAM_KIND else await _pieces(desk, dial)
     except KohakuRiverError as error:
         return error.message
     except OSError as error:
@@ -43,7 +44,10 @@ async def serve_dial(desk: Desk, dial: Dial) -> str | None:
     except KohakuRiverError as error:
         return error.message
     try:
-        await _write(reader, writer, pieces)
+        if pieces is None:
+            await desk.environments.serve(reader, writer, dial.arguments.get("ask", ""))
+        else:
+            await _write(reader, writer, pieces)
     except* (OSError, TimeoutError) as group:
         log.info(
             "a stream broke", extra={"attempt": dial.attempt, "kind": dial.kind, "error": str(group.exceptions[0])}

@@ -93,8 +93,7 @@ class Supervisor:
                 await self._prepare_image(job)
             if self._called_off:
                 return await self._call_off(), None
-            async with asyncio.timeout(self.desk.settings.create_limit):
-                handle = await self.backend.create(job)
+            handle = await self._make(job)
         except BackendAway as error:  # nothing ran yet: it waits for its backend
             self._progress(error.message)
             raise
@@ -103,12 +102,28 @@ class Supervisor:
             return await self._close("start_failed", _sentence(error, "create")), None
         return await self.desk.keep(self.attempt, phase="created", handle=handle, boot=self.desk.boot), job
 
+    async def _make(self, job: Job) -> Handle:
+        """Creates the body. An image that somebody removed a moment ago is fetched again, once."""
+        version = self.entry.assign.environment
+        try:
+            async with asyncio.timeout(self.desk.settings.create_limit):
+                return await self.backend.create(job)
+        except BackendAway:
+            raise
+        except KohakuRiverError:
+            if version is None or not await self.desk.environments.vanished(self.backend, version):
+                raise
+        await self._prepare_image(job)
+        async with asyncio.timeout(self.desk.settings.create_limit):
+            return await self.backend.create(job)
+
     async def _prepare_image(self, job: Job) -> None:
         """Fetches the image, unless the attempt is called off meanwhile. It has a limit of its own."""
         assert job.image is not None
         try:
             async with asyncio.timeout(self.desk.settings.prepare_limit), asyncio.TaskGroup() as group:
-                fetching = group.create_task(self.backend.prepare(job.image, self._progress))
+                prepare = self.desk.environments.prepare
+                fetching = group.create_task(prepare(self.backend, self.entry.assign, job.image, self._progress))
                 called_off = group.create_task(self._until_called_off())
                 await asyncio.wait({fetching, called_off}, return_when=asyncio.FIRST_COMPLETED)
                 fetching.cancel()

@@ -69,7 +69,10 @@ def runner_settings(
         closed=(config.host.data_dir,),
         labels=runner.labels,
         backend_config={name: {**everywhere, **sections.get(name, {})} for name in {*sections, *plugins.backends()}},
+        syncer_config={name: sections.get(name, {}) for name in plugins.syncers()},
         output=OutputLimits(head=runner.output_head, tail=runner.output_tail),
+        image_unused_days=runner.image_unused_days,
+        image_disk_floor=runner.image_disk_floor,
     )
 
 
@@ -78,7 +81,8 @@ async def runner_role(settings: RunnerSettings, plugins: PluginManager, stop: as
     """A runner that runs inside the block; `stop` is set when it ends by itself."""
     async with in_group() as group:
         backends = [kind() for kind in plugins.backends().values()]
-        runner = Runner(settings, backends, run_command=run_command)
+        syncers = [kind() for kind in plugins.syncers().values()]
+        runner = Runner(settings, backends, syncers=syncers, run_command=run_command)
         running = group.create_task(runner.run())
         running.add_done_callback(lambda _: stop.set())
         try:

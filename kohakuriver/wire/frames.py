@@ -16,6 +16,8 @@ from kohakuriver.errors import Malformed
 HEAD = struct.Struct(">BI")
 WINDOW = struct.Struct(">HH")
 MOST_PAYLOAD = 256 * 1024
+#: of a RESULT alone, such as a long list of files
+MOST_RESULT = 8 * 1024**2
 
 
 class Kind(enum.IntEnum):
@@ -36,10 +38,15 @@ class Kind(enum.IntEnum):
 
 
 def frame(kind: Kind, payload: bytes = b"") -> bytes:
-    """One frame. Raises ValueError above MOST_PAYLOAD."""
-    if len(payload) > MOST_PAYLOAD:
-        raise ValueError(f"a frame of {len(payload)} bytes; at most {MOST_PAYLOAD}")
+    """One frame. Raises ValueError for a payload that is too long."""
+    if len(payload) > most(kind):
+        raise ValueError(f"a frame of {len(payload)} bytes; at most {most(kind)}")
     return HEAD.pack(kind, len(payload)) + payload
+
+
+def most(kind: int) -> int:
+    """Bytes of a payload of that kind, at most."""
+    return MOST_RESULT if kind == Kind.RESULT else MOST_PAYLOAD
 
 
 def frames(kind: Kind, data: bytes) -> Iterator[bytes]:
@@ -72,8 +79,8 @@ class Reader:
         self._kept += data
         while len(self._kept) >= HEAD.size:
             number, length = HEAD.unpack_from(self._kept)
-            if length > MOST_PAYLOAD:
-                raise Malformed(f"a frame of {length} bytes; at most {MOST_PAYLOAD}")
+            if length > most(number):
+                raise Malformed(f"a frame of {length} bytes; at most {most(number)}")
             try:
                 kind = Kind(number)
             except ValueError:

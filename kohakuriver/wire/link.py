@@ -83,6 +83,15 @@ class BackendInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     api: Count = 0
 
 
+class SyncerInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How a node's way to get versions of environments is doing there."""
+
+    name: str
+    usable: bool = True
+    problems: list[str] = []
+    facts: dict[str, str] = {}
+
+
 class Hello(Message, kw_only=True, tag="hello"):
     """The runner's first words. The node is known by its credential, not by what stands here."""
 
@@ -106,6 +115,7 @@ class Hello(Message, kw_only=True, tag="hello"):
     devices_told: bool = False
     #: wall clock of the node, to show its skew
     clock: datetime | None = None
+    syncers: list[SyncerInfo] = []
 
 
 class Welcome(Message, kw_only=True, tag="welcome"):
@@ -377,6 +387,7 @@ class Refresh(Message, kw_only=True, tag="refresh"):
     pinnable: list[Count] | None = None
     #: as in hello
     devices_told: bool = False
+    syncers: list[SyncerInfo] = []
 
 
 class Unsupported(Message, kw_only=True, tag="unsupported"):

@@ -262,6 +262,7 @@ class Lab:
         self.boot = "boot-1"
         self.cells = [WireCell(cpus=[0, 1, 2, 3], siblings=[0, 0, 2, 2], memory=2**33)]
         self.kind = FakeBackend
+        self.syncers = []
         self.backend = None
         self.runner = None
         self.task = None
@@ -281,6 +282,7 @@ class Lab:
         self.runner = Runner(
             RunnerSettings(**settings),
             [self.backend],
+            syncers=self.syncers,
             run_command=no_command,
             clock=self.hands.clock(),
             boot=self.boot,

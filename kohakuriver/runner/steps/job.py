@@ -5,8 +5,9 @@ from pathlib import Path
 
 from kohakuriver.errors import Invalid
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.hooks.values import Grant, Image, Job, Mount, Net
+from kohakuriver.hooks.values import Grant, Job, Mount, Net
 from kohakuriver.runner.steps.devices import devices as cards
+from kohakuriver.runner.steps.image import image
 from kohakuriver.wire import codec
 from kohakuriver.wire.link import Assign, WireDevice
 from kohakuriver.wire.machine import device_of
@@ -58,17 +59,6 @@ def job(
         directory=directory,
         options=codec.convert(assign.options, backend.Options),
     )
-
-
-def image(assign: Assign, backend: Backend) -> Image | None:
-    """The image by reference; None for a backend that runs on the node's own files. Raises Invalid without one."""
-    if not backend.features.images:
-        if assign.image is not None:
-            raise Invalid(f"backend {backend.name} takes no image; leave it out", field="image", value=assign.image)
-        return None
-    if assign.image is None:
-        raise Invalid(f"backend {backend.name} needs an image", field="image")
-    return Image(kind=min(backend.features.images), reference=assign.image)
 
 
 def network(backend: Backend) -> Net:
