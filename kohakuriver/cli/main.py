@@ -19,6 +19,8 @@ from kohakuriver.errors import KohakuRiverError, NotSignedIn
 NOUNS: dict[str, tuple[str, str]] = {
     "task": ("task", "submit tasks, look at them, end them"),
     "node": ("node", "the machines: look at them, add them, drain them"),
+    "docker": ("docker", "environment containers, what is packaged of them, and images"),
+    "env": ("env", "environments: what tasks run in, version by version"),
     "user": ("user", "accounts and what they may do"),
     "auth": ("auth", "sign in and out, tokens and sessions"),
     "status": ("status", "the cluster in a few numbers"),

@@ -42,6 +42,17 @@ class Parser(argparse.ArgumentParser):
         """As ArgumentParser."""
         super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False, **settings})
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """With a last word that may be left out standing after options too; argparse gives it up at an option."""
+        found, rest = super().parse_known_args(args, namespace)
+        last = next(reversed(self._get_positional_actions()), None)
+        if last is None or last.nargs != "?" or len(rest) != 1 or rest[0].startswith("-"):
+            return found, rest
+        if getattr(found, last.dest, None) != last.default:
+            return found, rest
+        setattr(found, last.dest, self._get_values(last, rest))
+        return found, []
+
     def error(self, message: str) -> NoReturn:
         """Instead of printing and leaving."""
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")

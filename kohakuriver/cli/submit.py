@@ -78,6 +78,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "options": _options(args),
         "container": container,
         "image": args.image,
+        "pull": args.pull,
         "time_limit": _seconds(args.time_limit, "--time-limit", least=1),
         "grace": _seconds(args.grace, "--grace"),
         "priority": _number(args.priority, "--priority", -1000, 1000) or None,

@@ -1,9 +1,10 @@
 """The blocking HTTP client of the commands: one keep-alive connection, answers into values or errors of ours."""
 
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from kohakuriver.client.problems import problem_error
 from kohakuriver.errors import KohakuRiverError, NotSignedIn, TooLarge, Unreachable
 
 TIMEOUT = 30.0
+#: seconds for which the host may take nothing of an upload, or work on it without an answer
+UPLOAD_SILENCE = 600.0
 LARGEST_ANSWER = 64 * 1024 * 1024
 BROKEN = (http.client.HTTPException, ConnectionError, BrokenPipeError)
 
@@ -95,6 +98,50 @@ class Client:
         finally:
             connection.close()
 
+    def upload(self, method: str, path: str, body: Iterable[bytes], *, size: int | None = None) -> Any:
+        """Sends bytes as the body, without an end known before where `size` is None; the answer's JSON.
+
+        Never tried again: what was sent is gone. A refusal that comes while bytes are still sent is raised as it is.
+        """
+        headers = self._headers("application/json") | {"Content-Type": "application/octet-stream"}
+        headers |= {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
+        connection = self._open(self.timeout)
+        try:
+            if connection.sock is not None:
+                connection.sock.settimeout(UPLOAD_SILENCE)
+            early = contextlib.suppress(ConnectionError)  # it may have answered before it hung up
+            with early:
+                connection.request(method, path, body=body, headers=headers, encode_chunked=size is None)
+            response = self._answer(connection)
+            data = self._read(response)
+        finally:
+            connection.close()
+        if response.status >= 300:
+            raise self._refusal(response, data)
+        return self._value(data)
+
+    @contextmanager
+    def upgrade(self, path: str, protocol: str) -> Iterator[tuple[socket.socket, bytes]]:
+        """A connection that is raw bytes after this request (RFC 9110 §7.8), and those of them that came already.
+
+        Raises as `request`.
+        """
+        connection = self._open(self.timeout)
+        try:
+            headers = self._headers("*/*") | {"Connection": "Upgrade", "Upgrade": protocol}
+            response = self._ask(connection, "GET", path, None, headers)
+            if response.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+                raise self._refusal(response, self._read(response))
+            sock = connection.sock
+            assert sock is not None, "an upgraded connection stays open"
+            sock.setblocking(False)
+            early = b""
+            with contextlib.suppress(OSError):  # nothing more has come
+                early = response.fp.peek()
+            yield sock, early
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._connection is not None:
@@ -159,6 +206,16 @@ class Client:
     ) -> http.client.HTTPResponse:
         try:
             connection.request(method, path, body=data, headers=headers)
+        except TimeoutError:
+            raise self._unreachable("it accepted the connection, and then took nothing") from None
+        except BROKEN as error:
+            raise Lost(self._sentence(_reason(error))) from None
+        except OSError as error:
+            raise self._unreachable(_reason(error)) from None
+        return self._answer(connection)
+
+    def _answer(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        try:
             return connection.getresponse()
         except TimeoutError:
             raise self._unreachable("it accepted the connection, but gave no answer in time") from None

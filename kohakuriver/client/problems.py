@@ -41,6 +41,14 @@ def problem_error(status: int, kind: str, body: bytes, retry_after: str | None) 
     return error
 
 
+def failure_error(failure: Mapping[str, Any]) -> KohakuRiverError:
+    """The error with which an operation or a terminal ended, as its last words tell of it."""
+    said = dict(failure)
+    kind = by_code().get(str(said.get("code")), KohakuRiverError)
+    detail = _text(said, "detail") or _text(said, "message")
+    return kind(detail, field=_text(said, "field"), value=_text(said, "value"), limit=_text(said, "limit"))
+
+
 def by_code() -> dict[str, type[KohakuRiverError]]:
     """The error classes by their stable code; of several with one code the most general."""
     found: dict[str, type[KohakuRiverError]] = {}

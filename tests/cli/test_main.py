@@ -12,8 +12,9 @@ import pytest
 
 from kohakuriver import errors
 from kohakuriver.cli import exits
+from kohakuriver.cli.exits import UsageError
 from kohakuriver.cli.main import NOUNS, SHORT, SHORT_HELP, noun_parser
-from kohakuriver.cli.parser import children
+from kohakuriver.cli.parser import Parser, children
 from tests.client.scripted import Peer, Reply, problem
 
 TASKS = "/api/v1/tasks"
@@ -200,3 +201,32 @@ def test_names_of_any_script_are_printed_under_any_locale(home, peer: Peer, loca
     out, err = ran.communicate()
     assert (ran.returncode, err) == (0, b"")
     assert b"\\udcff" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["a"], (".", "D")),
+        (["a", "there"], ("there", "D")),
+        (["a", "-f", "F", "there"], ("there", "F")),
+        (["-f", "F", "a", "there"], ("there", "F")),
+        (["a", "there", "-f", "F"], ("there", "F")),
+    ],
+)
+def test_a_last_word_that_may_be_left_out_stands_anywhere(words, found):
+    parser = Parser(prog="x")
+    parser.add_argument("name")
+    parser.add_argument("context", nargs="?", default=".")
+    parser.add_argument("-f", default="D")
+    args = parser.parse_args(words)
+    assert (args.context, args.f) == found
+
+
+@pytest.mark.parametrize("words", [["a", "there", "-f", "F", "more"], ["a", "-f", "F", "there", "more"]])
+def test_a_word_too_many_is_still_one_too_many(words):
+    parser = Parser(prog="x")
+    parser.add_argument("name")
+    parser.add_argument("context", nargs="?", default=".")
+    parser.add_argument("-f", default="D")
+    with pytest.raises(UsageError, match="more"):
+        parser.parse_args(words)

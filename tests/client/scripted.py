@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -153,10 +153,23 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = json.loads(data) if data else None
+            body = self._body()
             asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), self.headers, body, self.number)
             self._send(peer.answer(asked))
+
+        def _body(self) -> Any:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                return b"".join(self._chunks())
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Content-Type") == "application/octet-stream":
+                return data
+            return json.loads(data) if data else None
+
+        def _chunks(self) -> Iterator[bytes]:
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
 
         do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  names that http.server looks for
 

@@ -46,8 +46,9 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     add("-m", "--memory", metavar="SIZE", help="memory limit, such as 512M or 8G")
     add("--pin", action="store_true", help="N whole cores of its own")
     add("-g", "--gpus", metavar="WISH", help="a number, a model (a6000:2) or a size (24GB)")
-    add("--container", metavar="NAME", help="environment to run in; NULL: none, a plain process")
+    add("--container", metavar="NAME[:VERSION]", help="environment to run in (newest); NULL: none, a plain process")
     add("--image", metavar="REF", help="image of a registry")
+    add("--pull", choices=("missing", "always", "never"), help="when the image is fetched (missing)")
     add("--backend", metavar="NAME", help="what runs it, such as process")
     add("--option", metavar="K=V", action="append", default=[], help="option of the backend")
     add(
