@@ -50,6 +50,7 @@ def test_the_same_wishes_in_another_order_are_the_same():
 
 def test_labels_that_no_constraint_could_name_are_refused_or_left_out():
     check_labels({"room": "b12", "empty": ""})
+    check_labels({f"k{n}": "" for n in range(64)})
     for labels in ({"Room": "x"}, {"room": "a b"}, {f"k{n}": "" for n in range(65)}):
         with pytest.raises(Invalid):
             check_labels(labels)

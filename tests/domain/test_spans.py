@@ -45,6 +45,12 @@ def test_an_empty_list_means_nothing():
     assert list(combinations(["run", "span:[]", "span:{1..9}"])) == []
 
 
+def test_so_many_as_may_be_are_made_and_not_one_more():
+    assert len(list(combinations(["span:{1..10}", "span:{1..10}"], most=100))) == 100
+    with pytest.raises(Invalid, match="too many"):
+        combinations(["span:{1..10}", "span:{1..10}"], most=99)
+
+
 def test_how_many_is_known_before_any_is_made():
     with pytest.raises(Invalid, match="too many") as caught:
         combinations(["run", *["span:{0..99999999}"] * 9], most=5000)

@@ -5,7 +5,8 @@ import pytest
 from kohakuriver.domain.nodes import Snapshot
 from kohakuriver.domain.placement import plan
 from kohakuriver.domain.resources import Reserved
-from kohakuriver.domain.strategies import STRATEGIES
+from kohakuriver.domain.rooms import Room
+from kohakuriver.domain.strategies import STRATEGIES, why_not
 from kohakuriver.domain.units import GIB
 
 from .test_placement import cell, gpu, node, spec, task, where
@@ -45,6 +46,17 @@ def test_spread_compares_shares_of_nodes_of_different_sizes():
 def test_nodes_with_cards_are_kept_for_those_who_ask_for_them(strategy):
     nodes = Snapshot((node(1, cell(devices=[gpu(0)])), node(2)), held(2, 2))
     assert placed(strategy, nodes, [task(1), task(2, spec(gpus=1))]) == {1: 2, 2: 1}
+
+
+@pytest.mark.parametrize("strategy", ["pack", "spread"])
+def test_a_runner_up_with_more_free_cards_is_told_so(strategy):
+    best, other = Room(node(1), (), 0), Room(node(2, cell(devices=[gpu(0), gpu(1)])), (), 1)
+    assert why_not(STRATEGIES[strategy], best, other) == "node1 has fewer free cards: 0, here 2"
+
+
+def test_a_runner_up_that_is_as_full_is_told_so():
+    best, other = (Room(node(id), (), id) for id in (1, 2))
+    assert why_not(STRATEGIES["pack"], best, other) == "node1 is as full and comes first"
 
 
 def test_round_robin_goes_on_where_the_last_plan_stopped():

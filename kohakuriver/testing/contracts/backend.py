@@ -290,6 +290,7 @@ class BackendContract:
 
     async def test_a_foreign_process_is_claimed_by_no_body(self, backend: Backend, kit: BackendKit) -> None:
         if not isinstance(backend, CanClaim):
+            assert not hasattr(backend, "claim"), "claim() is asked of a backend that derives from CanClaim alone"
             return
         handle, run = await self.begin(backend, kit.job(kit.programs.sleep()))
         await until_up(backend, handle, run)
