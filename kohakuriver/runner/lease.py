@@ -81,11 +81,12 @@ class Lease:
 
     async def _renew(self, contact: float) -> None:
         """Counts from here on. What was over before is marked first: new contact brings nothing back."""
-        fenced = [entry for entry in self._journal.open_entries() if entry.assign.lease is not None]
-        for entry in fenced:
-            if self.over(entry) and entry.signalled is None:
-                log.warning("a lease has run out", extra={"attempt": entry.attempt})
-                await self._journal.change(entry.attempt, signalled=OUTLIVED)
+        fenced = [entry.attempt for entry in self._journal.open_entries() if entry.assign.lease is not None]
+        for attempt in fenced:
+            entry = self._journal.attempts.get(attempt)  # as it is now: the one before may have taken its time
+            if entry is not None and self.over(entry) and entry.signalled is None:
+                log.warning("a lease has run out", extra={"attempt": attempt})
+                await self._journal.change(attempt, signalled=OUTLIVED)
         if self._contact is not None and contact <= self._contact:
             return
         self._contact = contact

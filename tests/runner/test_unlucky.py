@@ -9,8 +9,11 @@ import pytest
 from kohakuriver.errors import StorageFull, StoreError
 from kohakuriver.hooks.values import Job
 from kohakuriver.runner.database import Database
+from kohakuriver.runner.entry import Entry
+from kohakuriver.runner.journal import Journal
+from kohakuriver.runner.lease import OUTLIVED, Lease
 from kohakuriver.testing.fakes import FakeBackend, FakeBody
-from kohakuriver.wire.link import Dial, DialFailed, Hello, Inventory, Refresh, WireReserved
+from kohakuriver.wire.link import Assign, Dial, DialFailed, Hello, Inventory, Refresh, WireReserved
 
 PATIENCE = 30.0
 
@@ -93,6 +96,25 @@ async def test_what_a_full_disk_kept_from_being_forgotten_is_forgotten_later(lab
     await peer.report("7.1", "exited")
     await lab.passing(lambda: refused and not lab.entries)
     assert (refused, len(peer.hellos)) == (["7.1"], 1)
+
+
+async def test_an_attempt_that_is_forgotten_while_leases_are_judged_is_left_out(lab, tmp_path):
+    journal = await Journal(tmp_path).open(epoch=1)
+    lease = Lease(journal, lab.hands.clock(), "boot-1")
+    for attempt in ("7.1", "8.1"):
+        assign = Assign(attempt=attempt, instance=attempt, owner="ann", reserved=WireReserved(), lease=30.0)
+        await journal.add(Entry(attempt=attempt, instance=attempt, backend="fake", assign=assign, boot="boot-1"))
+    change = journal.change
+
+    async def slow(attempt, **changes):
+        await journal.remove("8.1" if attempt == "7.1" else "7.1")
+        return await change(attempt, **changes)
+
+    journal.change = slow
+    lease.greeted()
+    await lease.live()
+    assert [(entry.attempt, entry.signalled) for entry in journal.attempts.values()] == [("7.1", OUTLIVED)]
+    await journal.close()
 
 
 class CannotUndo(sqlite3.Connection):
