@@ -20,8 +20,8 @@ MOST_NAMED: Final = 3
 class Reason:
     """A stable code and a sentence.
 
-    Codes: approval, paused, ending, owner_limit, array_limit, dependency, no_nodes, unknown_node, node_unavailable,
-    backend, resources, never_fits, contradiction.
+    Codes: approval, paused, ending, owner_limit, array_limit, dependency, environment, no_nodes, unknown_node,
+    node_unavailable, backend, resources, never_fits, contradiction.
     """
 
     code: str

@@ -8,6 +8,7 @@ from enum import StrEnum
 from kohakuriver.domain.arrays import Element, element_name
 from kohakuriver.domain.attempts import attempt_id
 from kohakuriver.domain.dependencies import After
+from kohakuriver.domain.environments import Pull
 from kohakuriver.domain.labels import Constraint
 from kohakuriver.domain.resources import Request
 from kohakuriver.domain.retries import Retry
@@ -113,9 +114,11 @@ class TaskSpec:
     backend: str | None = None
     #: the backend's own options, checked against the schema that the node announced
     options: Mapping[str, object] = field(default_factory=dict)
-    #: an environment by name, or an image by reference; the process backend takes neither
+    #: a version of an environment as NAME:NUMBER, or an image by reference; the process backend takes neither
     container: str | None = None
     image: str | None = None
+    #: when the image is fetched
+    pull: Pull = "missing"
     #: seconds in `running`, time spent paused not counted; None: no limit
     time_limit: int | None = None
     #: seconds between SIGTERM and SIGKILL

@@ -2,11 +2,11 @@
 
 from kohakuriver.domain.resources import Reserved
 from kohakuriver.domain.tasks import Task
-from kohakuriver.wire.link import Assign, WireReserved
+from kohakuriver.wire.link import Assign, WireReserved, WireVersion
 
 
-def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
-    """Everything that the node needs for the current attempt."""
+def assignment(task: Task, reserved: Reserved, owner: str, environment: WireVersion | None = None) -> Assign:
+    """Everything that the node needs for the current attempt. `environment` is the version that it runs in."""
     spec = task.spec
     return Assign(
         attempt=task.attempt,
@@ -21,7 +21,9 @@ def assignment(task: Task, reserved: Reserved, owner: str) -> Assign:
         secrets=dict(spec.secrets),
         workdir=spec.workdir,
         container=spec.container,
+        environment=environment,
         image=spec.image,
+        pull=spec.pull,
         options=dict(spec.options),
         reserved=_reserved(task, reserved),
         time_limit=spec.time_limit,

@@ -24,8 +24,8 @@ class Board:
         self._open: Counter[int] = Counter()
         self._statuses: Counter[str] = Counter()
         self._arrays: Counter[int] = Counter()
-        #: tasks that are not in the queue although they could be placed: they wait for others
-        self._held_back: set[int] = set()
+        #: tasks that are not in the queue although they could be placed, and who keeps them out of it
+        self._held_back: dict[int, set[str]] = {}
 
     def get(self, task: int) -> Task | None:
         return self._tasks.get(task)
@@ -90,16 +90,22 @@ class Board:
             if held == Held():
                 del self._held[task.owner]
 
-    def hold(self, task: int) -> None:
-        """Keeps the task out of the queue. May be called before the task is put here, and twice."""
+    def hold(self, task: int, by: str = "dependencies") -> None:
+        """Keeps the task out of the queue until all who hold it let it go. May be called before the task is put here,
+        and twice.
+        """
         self.queue.discard(task)
-        self._held_back.add(task)
+        self._held_back.setdefault(task, set()).add(by)
 
-    def release(self, task: int) -> None:
-        """Lets the task into the queue. May be called for one that was not held."""
-        if task not in self._held_back:
+    def release(self, task: int, by: str = "dependencies") -> None:
+        """Lets the task into the queue, unless others hold it. May be called for one that was not held."""
+        holders = self._held_back.get(task)
+        if holders is None:
             return
-        self._held_back.discard(task)
+        holders.discard(by)
+        if holders:
+            return
+        del self._held_back[task]
         known = self._tasks.get(task)
         if known is not None and queued(known):
             self.queue.add(known)

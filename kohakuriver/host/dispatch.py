@@ -35,6 +35,8 @@ class Dispatch:
     clock: Clock
     #: the name of a user by id
     owner: Callable[[int], str]
+    #: the version of an environment, by its full name
+    environment: Callable[[str | None], link.WireVersion | None] = lambda _: None
     _sent: dict[str, float] = field(default_factory=dict)
     #: attempts of which a node has heard later wishes than are known here, and by how much
     _ahead: dict[str, int] = field(default_factory=dict)
@@ -60,7 +62,8 @@ class Dispatch:
             log.warning("a runner knows no leases; update it", extra={"action": "assign", "node": member.name})
             return
         self._sent[task.attempt] = self.clock.monotonic()
-        member.session.send(assignment(task, reserved, self.owner(task.owner)))
+        environment = self.environment(task.spec.container)
+        member.session.send(assignment(task, reserved, self.owner(task.owner), environment))
 
     def wish(self, task: Task) -> None:
         """Sends what is wanted of the current attempt."""

@@ -13,6 +13,7 @@ from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.targets import format_target
 from kohakuriver.domain.tasks import Status, Task
 from kohakuriver.host.dependencies import waiting_for
+from kohakuriver.host.environments.base import base_reason
 from kohakuriver.host.host import Host
 from kohakuriver.host.submit import check_submission
 from kohakuriver.host.tasks import find_task
@@ -38,7 +39,7 @@ async def explain(host: Host, actor: Actor, ref: str) -> ExplainView:
 def _explained(host: Host, task: Task) -> ExplainView:
     if task.status not in WAITING:
         return ExplainView(task=str(task.id), status=task.status.value, reason=None, window=None, candidates=[])
-    told = told_of(task, host.dependencies.reasons())
+    told = told_of(task, host.scheduler.blocked())
     found = _outlook(host, task, told)
     return ExplainView(
         task=str(task.id),
@@ -62,7 +63,7 @@ async def plan_tasks(host: Host, actor: Actor, request: api.SubmitTask) -> PlanV
         Task(id=last + place, batch=last, owner=actor.id, spec=spec, status=checked.status, submitted=now)
         for place, spec in enumerate(checked.specs)
     ]
-    waits = waiting_for(checked.states)
+    waits = waiting_for(checked.states) or base_reason(host, checked.specs[0].container)
     told = told_of(tasks[0], {} if waits is None else {tasks[0].id: waits})
     places = {task.spec.target: task for task in reversed(tasks)}
     starting = await host.foresight.take(lambda: _starting(host, tasks[:MOST_COUNTED])) if told is None else 0

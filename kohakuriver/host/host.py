@@ -13,6 +13,7 @@ from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
 from kohakuriver.host.dependencies import Dependencies
 from kohakuriver.host.dispatch import Dispatch
+from kohakuriver.host.environments.parts import Environments
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
 from kohakuriver.host.owners import Owners
@@ -55,6 +56,7 @@ class Host:
     archive: Archive
     links: Links
     waits: Waits
+    environments: Environments
     #: of those who ask what would become of tasks
     foresight: Turns
     loops: list[asyncio.Task[None]] = field(default_factory=list)

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kohakuriver.domain.access import Action, Actor, authorize
-from kohakuriver.errors import Invalid, NotAllowed
+from kohakuriver.domain.environments import check_image
+from kohakuriver.errors import Invalid, NotAllowed, NotReady
+from kohakuriver.host.environments.base import base_name, is_base
 from kohakuriver.host.host import Host
 from kohakuriver.wire.link import BackendInfo
 
@@ -22,17 +24,43 @@ def backend_of(host: Host, *, backend: str | None, image: str | None, container:
     if container == NO_CONTAINER:
         return backend or _named(host, images=False)
     if container is not None or image is not None:
-        return _with_images(host, backend, container)
+        return _with_images(host, backend)
     if backend is not None or _named(host, images=True) is None:
         return backend
     plain = _named(host, images=False)
-    if plain is None:
+    if plain is not None:
+        return plain
+    try:
+        base_name(host)
+    except NotReady as error:
         raise Invalid(
-            "this cluster runs no plain processes now: say which image to run in",
+            f"this cluster runs no plain processes now: say which image to run in; {error.message}",
             field="image",
             limit="such as --image debian:12",
-        )
-    return plain
+        ) from None
+    return _with_images(host, None)
+
+
+def container_of(host: Host, *, backend: str | None, image: str | None, container: str | None) -> str | None:
+    """The version of an environment that a submission for this backend means, as NAME:NUMBER; of the default one it
+    may be that it is still to be made. Raises Invalid, NotFound that says what there is.
+    """
+    if container == NO_CONTAINER:
+        return None
+    if image is not None:
+        if container is not None:
+            raise Invalid("an image and an environment: a task runs in one of them", field="container", value=container)
+        check_image(image)
+        return None
+    if container is not None:
+        return base_name(host) if is_base(host, container) else host.environments.catalog.find(container).name
+    if backend is None or backend not in _with_those(host):
+        return None
+    try:
+        return base_name(host)
+    except NotReady:
+        # the backend says itself what it lacks
+        return None
 
 
 def check_options(host: Host, actor: Actor, backend: str | None, options: Mapping[str, Any]) -> bool:
@@ -54,17 +82,18 @@ def check_options(host: Host, actor: Actor, backend: str | None, options: Mappin
         raise NotAllowed(f"option {marked[0]}: {error.message}", field=f"options.{marked[0]}") from None
 
 
-def _with_images(host: Host, backend: str | None, container: str | None) -> str:
-    able = {info.name: info.usable for info in sorted(_announced(host), key=lambda info: info.usable) if info.images}
+def _with_images(host: Host, backend: str | None) -> str:
+    able = _with_those(host)
     if not able or (backend is not None and backend not in able):
         raise Invalid(
             "no node has a backend that runs images", field="image", limit="a command without image or container"
         )
-    if container is not None:
-        raise Invalid(
-            "environments are not there yet: name an image", field="container", limit="such as --image debian:12"
-        )
     return backend or min(able, key=lambda name: (not able[name], name))
+
+
+def _with_those(host: Host) -> dict[str, bool]:
+    """The backends that run images, and whether they are usable somewhere."""
+    return {info.name: info.usable for info in sorted(_announced(host), key=lambda info: info.usable) if info.images}
 
 
 def _named(host: Host, *, images: bool) -> str | None:

@@ -1,6 +1,7 @@
 """Makes the host from its store: reads what is open into memory and ties the parts together."""
 
 import asyncio
+from collections.abc import Sequence
 
 from kohakuriver.domain.strategies import STRATEGIES
 from kohakuriver.hooks.manager import PluginManager
@@ -12,6 +13,9 @@ from kohakuriver.host.clock import Clock, Ids
 from kohakuriver.host.commits import Commits
 from kohakuriver.host.dependencies import Dependencies
 from kohakuriver.host.dispatch import Dispatch
+from kohakuriver.host.environments.base import resume_base, run_base
+from kohakuriver.host.environments.connected import builder_connected
+from kohakuriver.host.environments.parts import open_environments
 from kohakuriver.host.host import Host
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
@@ -33,7 +37,7 @@ from kohakuriver.store.accounts import all_users
 from kohakuriver.store.nodes import EnrolledNode, all_nodes
 from kohakuriver.store.open import Store
 from kohakuriver.store.tasks import highest_id, open_tasks, reservations
-from kohakuriver.wire.link import Dial
+from kohakuriver.wire.link import Dial, Held
 
 
 async def open_host(
@@ -56,6 +60,13 @@ async def open_host(
     waits = Waits()
     ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow]
     streams = Streams(lambda node, message: _dial(roster, node, message))
+    environments = await open_environments(
+        settings=settings, reader=store.reader, group=group, threads=threads, clock=clock, ids=ids, changes=changes,
+        roster=roster, board=board, ledger=ledger, streams=streams, woken=scheduler.wake,
+    )  # fmt: skip
+    ledger.followers.append(environments.waiting.follow)
+    dispatch.environment = environments.catalog.told
+    scheduler.blocked = lambda: {**environments.waiting.reasons(), **dependencies.reasons()}
     blobs = Blobs(settings.data_dir / "output", threads.file)
     archive = Archive(group=group, reader=store.reader, commits=commits, streams=streams, blobs=blobs, board=board)
     reports = Reports(ledger, scheduler.refill, scheduler.withdraw, archive.complete)
@@ -76,12 +87,16 @@ async def open_host(
         ended=archive.ended,
         held=archive.held,
     )
-    return Host(
+    host = Host(
         settings=settings, store=store, clock=clock, ids=ids, group=group, threads=threads, plugins=plugins,
         commits=commits, board=board, roster=roster, owners=owners, changes=changes, ends=ends, ledger=ledger,
         scheduler=scheduler, dependencies=dependencies, dispatch=dispatch, reports=reports, streams=streams,
         blobs=blobs, archive=archive, links=links, waits=waits, foresight=Turns(clock),
+        environments=environments,
     )  # fmt: skip
+    links.held = lambda member, held: _held(host, member, held)
+    resume_base(host)
+    return host
 
 
 def run_host(host: Host) -> None:
@@ -101,7 +116,8 @@ def run_host(host: Host) -> None:
         clock=host.clock,
         output_days=host.settings.output_days,
     )
-    for loop in (host.scheduler.run(), host.dependencies.run(), host.dispatch.run(), liveness.run(), retention.run()):
+    loops = (host.scheduler.run(), host.dependencies.run(), host.dispatch.run(), liveness.run(), retention.run())
+    for loop in (*loops, host.environments.waiting.run(), run_base(host)):
         host.loops.append(host.group.create_task(loop))
 
 
@@ -109,11 +125,18 @@ def close_host(host: Host) -> None:
     """Ends loops, sessions, streams and subscriptions. The store is closed by who opened it."""
     for loop in host.loops:
         loop.cancel()
+    host.environments.close()
     host.archive.close()
     host.links.close()
     host.streams.close()
     host.changes.close()
     host.threads.close()
+
+
+async def _held(host: Host, member: Member, held: Sequence[Held]) -> None:
+    """What follows on a new session, beside it: first the output that the node still has."""
+    await host.archive.held(member, held)
+    await builder_connected(host, member)
 
 
 async def _fill(board: Board, store: Store) -> None:
@@ -125,7 +148,6 @@ async def _fill(board: Board, store: Store) -> None:
 async def _dependencies(store: Store, board: Board, ledger: Ledger, scheduler: Scheduler) -> Dependencies:
     dependencies = Dependencies(store.reader, board, ledger, scheduler.wake)
     await dependencies.open()
-    scheduler.blocked = dependencies.reasons
     return dependencies
 
 

@@ -46,3 +46,17 @@ class HostSettings:
     burst: int = 0
     #: sessions of runners that may be opened at once
     handshakes: int = 16
+    #: by which syncer new versions of environments travel
+    environment_syncer: str = "direct"
+    #: the node that keeps environment containers; "": the one on this machine, or the only one that can
+    builder: str = ""
+    #: versions of an environment beyond the newest so many go; 0: none
+    environment_versions_kept: int = 5
+    #: what a task without image and container runs in, where no plain processes run
+    default_container_name: str = "kohakuriver-base"
+    #: what the default environment is made of at its first use
+    initial_base_image: str = "python:3.12-alpine"
+    #: bytes of one archive, build context or file that is uploaded
+    upload_most: int = 64 * 1024**3
+    #: boot id of this machine; "" where the kernel does not tell
+    boot: str = ""

@@ -15,7 +15,7 @@ from kohakuriver.errors import Invalid, NeverFits, NotFound, TooLarge
 from kohakuriver.host.assignment import assignment
 from kohakuriver.host.host import Host
 from kohakuriver.host.many import array_of, commands_of, lease_of, retry_of
-from kohakuriver.host.means import NO_CONTAINER, backend_of
+from kohakuriver.host.means import backend_of, container_of
 from kohakuriver.wire import api, codec
 from kohakuriver.wire.link import MOST_ASSIGNMENT
 
@@ -62,6 +62,7 @@ def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
         raise Invalid("pinning needs a number of cores", field="cores", value=0, limit="1 or more with pin")
     devices = request.devices
     backend = backend_of(host, backend=request.backend, image=request.image, container=request.container)
+    container = container_of(host, backend=backend, image=request.image, container=request.container)
     wanted = (
         DeviceRequest()
         if devices is None
@@ -77,8 +78,9 @@ def _spec(host: Host, request: api.SubmitTask) -> TaskSpec:
         request=Request(cores=request.cores, pin=request.pin, memory=request.memory, devices=wanted),
         backend=backend,
         options=request.options,
-        container=None if request.container == NO_CONTAINER else request.container,
+        container=container,
         image=request.image,
+        pull=request.pull,
         constraints=parse_constraints(request.constraints),
         time_limit=request.time_limit,
         grace=host.settings.default_grace if request.grace is None else request.grace,
@@ -110,7 +112,8 @@ def _check_texts(request: api.SubmitTask) -> None:
 def _check_size(host: Host, spec: TaskSpec) -> int:
     """The bytes that a node is told. Raises TooLarge."""
     task = Task(id=1 << 62, batch=1 << 62, owner=1 << 62, spec=spec, status=Status.PENDING, submitted=host.clock.now())
-    size = len(codec.encode(assignment(task, Reserved(task=task.id, generation=1), "x" * 64))) + 1024
+    environment = host.environments.catalog.told(spec.container)
+    size = len(codec.encode(assignment(task, Reserved(task=task.id, generation=1), "x" * 64, environment))) + 1024
     if size > MOST_ASSIGNMENT:
         raise TooLarge(
             f"a node would be told {size} bytes, at most {MOST_ASSIGNMENT}: put big scripts and data into files",

@@ -14,6 +14,7 @@ from kohakuriver.errors import Conflict, KohakuRiverError, QuotaExceeded, Storag
 from kohakuriver.host import records
 from kohakuriver.host.cause import by
 from kohakuriver.host.dependencies import Watched
+from kohakuriver.host.environments.base import ensure_base, hold_version
 from kohakuriver.host.host import Host
 from kohakuriver.host.many import after_of, states_of
 from kohakuriver.host.means import check_options
@@ -66,6 +67,9 @@ async def submit_tasks(
     if answer is not None:
         return answer
     checked = await check_submission(host, actor, request)
+    if await ensure_base(host, checked.specs[0].container):
+        checked = await check_submission(host, actor, request)
+    container = checked.specs[0].container
     now = host.clock.now()
     tasks = _tasks(host, actor, checked, now)
     submitted = api.Submitted(batch=str(tasks[0].batch), tasks=[str(task.id) for task in tasks])
@@ -81,12 +85,20 @@ async def submit_tasks(
         for task in tasks:
             host.board.put(task)
             host.changes.publish("task", task.id, task.status)
+        host.environments.catalog.let_go(container)
         host.scheduler.wake()
 
+    def otherwise() -> None:
+        host.dependencies.drop(tasks)
+        host.environments.waiting.drop(tasks)
+        host.environments.catalog.let_go(container)
+
     # nothing is waited for since the look at what they start after
+    hold_version(host, container)
+    host.environments.waiting.expect(tasks)
     host.dependencies.expect(tasks, checked.states)
     try:
-        await host.commits.write(statements, then, lambda: host.dependencies.drop(tasks))
+        await host.commits.write(statements, then, otherwise)
     except KohakuRiverError as error:
         return await _not_stored(host, actor, error, key=key, digest=digest, count=len(tasks))
     return submitted

@@ -59,6 +59,7 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
     view.backend = spec.backend
     view.container = spec.container
     view.image = spec.image
+    view.pull = spec.pull if spec.image is not None else None
     view.options = dict(spec.options)
     view.time_limit = spec.time_limit
     view.grace = spec.grace

@@ -3,7 +3,7 @@ sizes bytes, durations seconds. A list is `{"items": [...], "next": cursor or nu
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -107,8 +107,11 @@ class SubmitTask(Request, kw_only=True):
     devices: Devices | None = None
     backend: Name | None = None
     options: dict[Name, Any] = {}
+    #: an environment, or a version of it as NAME:NUMBER; NULL: a plain process
     container: Name | None = None
     image: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+    #: when the image is fetched: missing, always, never
+    pull: Literal["missing", "always", "never"] = "missing"
     time_limit: Annotated[int, Meta(ge=1, le=LONGEST_TIME_LIMIT)] | None = None
     grace: Annotated[int, Meta(ge=0, le=3600)] | None = None
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
@@ -181,6 +184,7 @@ class TaskView(View, kw_only=True):
     backend: str | None = None
     container: str | None = None
     image: str | None = None
+    pull: str | None = None
     options: dict[str, Any] | None = None
     time_limit: int | None = None
     grace: int | None = None

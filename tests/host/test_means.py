@@ -3,7 +3,7 @@
 import pytest
 
 from kohakuriver.domain.access import Actor, How, Role, Scope
-from kohakuriver.errors import Invalid, NotAllowed
+from kohakuriver.errors import Invalid, NotAllowed, NotFound
 from kohakuriver.testing.runners import add_node
 from kohakuriver.wire.link import BackendInfo
 
@@ -64,10 +64,23 @@ async def test_where_containers_alone_run_an_image_is_asked_for(host, ann, conne
         await submit(host, ann)
 
 
-async def test_an_environment_is_not_there_yet(host, ann, connect):
+async def test_an_environment_that_is_not_there_is_told_with_those_that_are(host, ann, connect):
     await connect(BOXES)
-    with pytest.raises(Invalid, match="environments"):
+    with pytest.raises(NotFound, match="no environment torch; there is none yet"):
         await submit(host, ann, container="torch")
+
+
+async def test_an_image_and_an_environment_exclude_each_other(host, ann, connect):
+    await connect(BOXES)
+    with pytest.raises(Invalid, match="one of them"):
+        await submit(host, ann, container="torch", image="debian:12")
+
+
+@pytest.mark.parametrize("image", ["--privileged", "a b", "http://x/y"])
+async def test_what_is_no_image_reference_is_refused(host, ann, connect, image):
+    await connect(BOXES)
+    with pytest.raises(Invalid, match="no image reference"):
+        await submit(host, ann, image=image)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Every environment and version in memory, as last committed. Written after commits alone; waits for nothing."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kohakuriver.domain.environments import parse_version, version_name
@@ -75,14 +74,15 @@ class Catalog:
         """Every content of the blob store that some version needs."""
         return frozenset(blob for version in self._versions.values() for blob in version.blobs)
 
-    @contextmanager
-    def holding(self, names: Collection[str]) -> Iterator[None]:
-        """While something that is to use these versions is being stored: nobody begins to remove them."""
-        self._held.update(names)
-        try:
-            yield
-        finally:
-            self._held.subtract(names)
+    def hold(self, name: str) -> None:
+        """Something that is to use this version is being stored: nobody begins to remove it, until `let_go`."""
+        self._held[name] += 1
+
+    def let_go(self, name: str | None) -> None:
+        """It was stored, or came to nothing. Nothing happens for None."""
+        if name is not None:
+            self._held[name] -= 1
+            self._held += Counter()
 
     def held(self, name: str) -> bool:
         return self._held[name] > 0

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class Contents:
         """Where a content lies. Raises Invalid for what is no digest."""
         if DIGEST.fullmatch(digest) is None:
             raise Invalid("that is no SHA-256 digest", field="digest", value=digest, limit="sha256:<64 hex digits>")
-        name = digest.removeprefix("sha256:")
-        return self._root / name[:2] / f"{name}.zst"
+        return self._root / f"{digest.removeprefix('sha256:')}.zst"
 
     def publishes(self, node: int) -> bool:
         """Whether an operation under way asked this node to bring contents."""
@@ -70,6 +69,12 @@ class Contents:
             yield
         finally:
             self._publishing[node] -= 1
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[bool]:
+        """Whether nobody publishes; then nobody begins to within the block."""
+        async with self._sweeping:
+            yield not self._publishing.total()
 
     async def put(self, digest: str, size: int, pieces: AsyncIterator[bytes]) -> None:
         """Takes a zstd file of `size` bytes whose content has this digest; returns when it is on the disk.
@@ -91,10 +96,8 @@ class Contents:
 
     async def sweep(self, needed: Callable[[], Collection[str]]) -> int:
         """Removes what nothing needs, unless something is being published; how many went."""
-        async with self._sweeping:
-            if self._publishing.total():
-                return 0
-            gone = self._have - set(needed())
+        async with self.quiet() as quiet:
+            gone = self._have - set(needed()) if quiet else set()
             # from here on they are asked for again
             self._have -= gone
             await self._in_thread(_remove, [self.path(digest) for digest in gone])
@@ -118,8 +121,10 @@ class Contents:
                 await self._in_thread(file.write, data)
             await self._in_thread(_verify, beside, digest)
             await self._in_thread(file.finish, path)
-        except BaseException:
+        except BaseException as error:
             await asyncio.shield(self._in_thread(file.drop))
+            if isinstance(error, OSError):
+                raise StorageFull(f"{WHAT} cannot be written: {error.strerror}") from None
             raise
 
 
@@ -161,7 +166,7 @@ def _verify(path: Path, digest: str) -> None:
 def _look(root: Path) -> set[str]:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = set()
-    for path in root.glob("*/*"):
+    for path in root.iterdir():
         digest = f"sha256:{path.stem}"
         if path.suffix == ".zst" and DIGEST.fullmatch(digest) is not None:
             found.add(digest)
@@ -173,8 +178,6 @@ def _look(root: Path) -> set[str]:
 def _remove(paths: Collection[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-        with suppress(OSError):
-            path.parent.rmdir()
 
 
 def _usage(root: Path) -> Any:

@@ -1,0 +1,48 @@
+"""What is done when a node connects: leftovers of the builder swept, what could not be done before tried again."""
+
+import logging
+
+from kohakuriver.errors import KohakuRiverError, NotReady
+from kohakuriver.host.environments.base import begin_base
+from kohakuriver.host.environments.orders import settle
+from kohakuriver.host.environments.removal import finish_removals
+from kohakuriver.host.host import Host
+from kohakuriver.host.roster import Member
+from kohakuriver.wire.environments import Done, Sweep
+from kohakuriver.wire.link import WireVersion
+
+log = logging.getLogger(__name__)
+
+#: nobody publishes meanwhile
+SWEEP_SECONDS = 600.0
+
+
+async def builder_connected(host: Host, member: Member) -> None:
+    """Called with every new session of a node; does something for the builder's. Fails for nobody."""
+    parts = host.environments
+    try:
+        if parts.builder() is not member:
+            return
+        await _sweep(host, member)
+        for name in list(parts.unsettled):
+            if parts.operations.running(name) is None:
+                with parts.operations.claim(name):
+                    await settle(host, name)
+        await finish_removals(host)
+        await parts.contents.sweep(parts.catalog.blobs)
+    except NotReady:
+        return
+    except KohakuRiverError as error:
+        log.warning("the builder was not swept: %s", error, extra={"action": "sweep", "node": member.name})
+    begin_base(host)
+
+
+async def _sweep(host: Host, member: Member) -> None:
+    """What interrupted operations left goes, unless one is under way that this builder still works at."""
+    parts = host.environments
+    known = [
+        WireVersion(environment=one.environment, number=one.number, digest=one.digest) for one in parts.catalog.all()
+    ]
+    async with parts.contents.quiet() as quiet:
+        if quiet:
+            await parts.asker.ask(member.id, Sweep(versions=known), Done, limit=SWEEP_SECONDS)
