@@ -171,7 +171,8 @@ def _block(source: Source) -> bytes | None:
     block = source.exactly(BLOCK)
     if not any(block):
         return None
-    if sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(block[148:156]):
+    sums = block[148:156].strip(b" \0")
+    if not sums.isdigit() or sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(sums):
         raise Invalid(f"it is damaged at byte {begin}" if begin else "it is no tar")
     return block
 

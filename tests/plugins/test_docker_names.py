@@ -45,7 +45,7 @@ def test_an_image_without_a_version_has_a_name_of_ours_too() -> None:
     [
         "debian:12",
         "my-env:1",
-        "docker.io/{ours}my-env:1",
+        "registry.test/{ours}my-env:1",
         "{ours}my-env:latest",
         "{ours}my-env:0",
         "{ours}my-env",
