@@ -11,7 +11,7 @@ from kohakuriver.hooks.backend import Progress
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Image
 from kohakuriver_docker import local
-from kohakuriver_docker.engine import Engine, EngineError, Unreachable
+from kohakuriver_docker.engine import Engine
 from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.names import Names
 from kohakuriver_docker.registries import Told, sign_in
@@ -113,19 +113,4 @@ class Images:
         progress(f"fetching {reference}")
         logger.info("image is fetched", extra={"action": "pull", "image": reference})
         told = Told(reference, progress, verb="fetching", done="fetched", moving="Downloading")
-        try:
-            async with (
-                asyncio.timeout(self._silence) as patience,
-                self._engine.stream("POST", "/images/create", params=params, headers=headers) as response,
-            ):
-                while line := await response.content.readline():
-                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
-                    told.take(line)
-        except EngineError as error:
-            raise told.refused(error.message) from None
-        except Unreachable:
-            raise Unreachable(f"image {reference} was not fetched: Docker went away meanwhile") from None
-        except TimeoutError:
-            raise PluginError(
-                f"image {reference} was not fetched: nothing came for {self._silence:g} s; is its registry up?"
-            ) from None
+        await told.hear(self._engine, "/images/create", params=params, headers=headers, silence=self._silence)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from weakref import WeakValueDictionary
 
 from kohakuriver.errors import NotFound, PluginError
 from kohakuriver.hooks.backend import Progress
@@ -20,21 +21,18 @@ class Pusher:
         self._engine = engine
         self._ctx = ctx
         self._silence = silence
-        self._turns: dict[str, asyncio.Lock] = {}
+        #: by reference, for as long as anybody pushes under it or waits
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def push(self, digest: str, reference: str, auth: str | None, progress: Progress) -> str:
         """As `Packages.push`. The reference is the syncer's: whatever it named on this node before, it does no more."""
         turn = self._turns.setdefault(reference, asyncio.Lock())
-        try:
-            async with turn:
-                await local.name_it(self._engine, digest, reference)
-                try:
-                    pushed = await self._push(reference, auth, progress)
-                finally:
-                    await self._unname(digest, reference)
-        finally:
-            if not turn.locked():
-                self._turns.pop(reference, None)
+        async with turn:
+            await local.name_it(self._engine, digest, reference)
+            try:
+                pushed = await self._push(reference, auth, progress)
+            finally:
+                await self._unname(digest, reference)
         return f"{local.split(reference)[0]}@{pushed}"
 
     async def _push(self, reference: str, auth: str | None, progress: Progress) -> str:
@@ -42,24 +40,9 @@ class Pusher:
         headers = {"X-Registry-Auth": auth or await sign_in(self._ctx, name)}
         progress(f"pushing {reference}")
         told = Told(reference, progress, verb="pushing", done="pushed", moving="Pushing")
-        try:
-            async with self._engine.stream(
-                "POST", f"/images/{name}/push", params={"tag": tag}, headers=headers
-            ) as response:
-                while True:
-                    async with asyncio.timeout(self._silence):
-                        line = await response.content.readline()
-                    if not line:
-                        break
-                    told.take(line)
-        except EngineError as error:
-            raise told.refused(error.message) from None
-        except Unreachable:
-            raise Unreachable(f"image {reference} was not pushed: Docker went away meanwhile") from None
-        except TimeoutError:
-            raise PluginError(
-                f"image {reference} was not pushed: nothing came for {self._silence:g} s; is its registry up?"
-            ) from None
+        await told.hear(
+            self._engine, f"/images/{name}/push", params={"tag": tag}, headers=headers, silence=self._silence
+        )
         if not told.digest:
             raise PluginError(f"image {reference} was not pushed: the daemon ended without saying its digest")
         return told.digest

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.backend import Progress
 from kohakuriver.hooks.context import Context
+from kohakuriver_docker.engine import Engine, EngineError, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,28 @@ class Told:
         self._layers: dict[str, _Count] = {}
         #: of the manifest, once it was pushed
         self.digest = ""
+
+    async def hear(
+        self, engine: Engine, path: str, *, params: Mapping[str, str], headers: Mapping[str, str], silence: float
+    ) -> None:
+        """Asks the daemon, and listens until it is through. Raises PluginError, also when nothing comes for `silence`
+        seconds, and Unreachable.
+        """
+        what = f"image {self._reference} was not {self._done}"
+        try:
+            async with (
+                asyncio.timeout(silence) as patience,
+                engine.stream("POST", path, params=params, headers=headers) as response,
+            ):
+                while line := await response.content.readline():
+                    patience.reschedule(asyncio.get_running_loop().time() + silence)
+                    self.take(line)
+        except EngineError as error:
+            raise self.refused(error.message) from None
+        except Unreachable:
+            raise Unreachable(f"{what}: Docker went away meanwhile") from None
+        except TimeoutError:
+            raise PluginError(f"{what}: nothing came for {silence:g} s; is its registry up?") from None
 
     def take(self, line: bytes) -> None:
         """Raises PluginError for a line that tells of a failure."""

@@ -19,6 +19,7 @@ from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.info import Info
 from kohakuriver_docker.names import Names
 from kohakuriver_docker.output import Reader
+from kohakuriver_docker.pushing import Pusher
 
 from kohakuriver.errors import PluginError
 from kohakuriver.hooks.context import Context
@@ -92,6 +93,15 @@ async def test_a_fetching_of_which_not_even_the_first_word_comes_is_given_up(
     with pytest.raises(PluginError, match="nothing came for"):
         async with asyncio.timeout(PATIENCE):
             await images.prepare(Image(kind="oci", reference="a:1"), lambda *_: None)
+
+
+async def test_a_push_of_which_not_even_the_first_word_comes_is_given_up(
+    daemon: Daemon, engine: Engine, tmp_path: Path
+) -> None:
+    daemon.answers["/images/a/push"] = forever
+    with pytest.raises(PluginError, match="was not pushed: nothing came for"):
+        async with asyncio.timeout(PATIENCE):
+            await Pusher(engine, context(tmp_path), 0.2)._push("a:1", None, lambda *_: None)
 
 
 async def test_an_image_is_fetched_by_one_at_a_time_although_the_first_one_fails(
