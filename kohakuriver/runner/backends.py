@@ -77,7 +77,7 @@ async def _probe(backend: Backend) -> Probe:
     try:
         async with asyncio.timeout(OPEN_LIMIT):
             return await backend.probe()
-    except Exception as error:
+    except Exception as error:  # as above
         log.exception("a backend's probe failed", extra={"backend": backend.name})
         return Probe(usable=False, problems=(f"probe failed: {str(error) or type(error).__name__}",))
 
