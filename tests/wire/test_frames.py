@@ -48,6 +48,13 @@ def test_a_payload_too_long_is_not_sent():
         frames.frame(Kind.DATA, bytes(frames.MOST_PAYLOAD + 1))
 
 
+def test_a_result_alone_may_be_longer():
+    whole = frames.frame(Kind.RESULT, bytes(frames.MOST_RESULT))
+    assert [(kind, len(payload)) for kind, payload in Reader().feed(whole)] == [(Kind.RESULT, frames.MOST_RESULT)]
+    with pytest.raises(ValueError, match="at most"):
+        frames.frame(Kind.RESULT, bytes(frames.MOST_RESULT + 1))
+
+
 @pytest.mark.parametrize(
     ("asked", "told"), [((80, 24), (80, 24)), ((0, -3), (1, 1)), ((10**9, 70_000), (65535, 65535))]
 )
