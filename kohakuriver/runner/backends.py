@@ -64,6 +64,14 @@ async def look(
     return sorted(infos, key=lambda info: info.name), found
 
 
+def trouble(infos: Iterable[BackendInfo], name: str) -> str | None:
+    """Why this backend cannot be used, as it was last looked at; None when it can."""
+    for info in infos:
+        if info.name == name and not info.usable:
+            return "; ".join(info.problems) or f"backend {name} cannot be used"
+    return None
+
+
 def machine(settings: RunnerSettings) -> Callable[[], list[WireCell]]:
     """The cells of this machine, less what is kept for the system. Blocks."""
     return lambda: numa.cells(

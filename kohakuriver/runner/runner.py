@@ -149,6 +149,7 @@ class Runner:
                 in_thread=self._in_thread,
                 backends=backends,
                 syncers=ways,
+                trouble=lambda name: kinds.trouble(self._infos, name),
             ),
             in_thread=self._in_thread,
             progress=lambda attempt, note: self.link.send(Progress(attempt=attempt, note=note)),

@@ -3,13 +3,13 @@
 Everything here may be asked again after any line: the backend and the syncer are idempotent, and folders are fresh.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from kohakuriver.errors import Conflict, Invalid
+from kohakuriver.errors import BackendAway, Conflict, Invalid
 from kohakuriver.hooks.backend import Backend, Progress
 from kohakuriver.hooks.capabilities import CanEnvironments
 from kohakuriver.hooks.environments import Environments
@@ -22,6 +22,7 @@ from kohakuriver.runner.environments.prune import Room
 from kohakuriver.runner.environments.stock import Stock
 from kohakuriver.wire import environments as wire
 
+Kind = TypeVar("Kind", bound=Backend)
 Publishing = wire.PackageContainer | wire.BuildVersion | wire.ImportVersion | wire.PublishReference
 
 
@@ -37,6 +38,7 @@ class Builder:
         syncers: Mapping[str, Syncer],
         ensurer: Ensurer,
         room: Room,
+        trouble: Callable[[str], str | None],
         folder: Path,
         in_thread: Callable[..., Awaitable[Any]],
     ) -> None:
@@ -46,6 +48,7 @@ class Builder:
         self._syncers = syncers
         self._ensurer = ensurer
         self._room = room
+        self._trouble = trouble
         self._spools = folder / "spool"
         self._bundles = folder / "publish"
         self._in_thread = in_thread
@@ -132,19 +135,25 @@ class Builder:
                 return await stock.packages.describe(ask.image)
 
     def _keeper(self) -> Environments:
-        for backend in self._backends.values():
-            if isinstance(backend, CanEnvironments):
-                return backend.environments
-        raise Conflict(f"node {self._node} keeps no environment containers: none of its backends can")
+        able = [backend for backend in self._backends.values() if isinstance(backend, CanEnvironments)]
+        if not able:
+            raise Conflict(f"node {self._node} keeps no environment containers: none of its backends can")
+        return self._usable(able).environments
 
     def _stock(self) -> Stock:
         """Of the backend with the containers, where there is one."""
-        for name, stock in self._stocks.items():
-            if isinstance(self._backends[name], CanEnvironments):
-                return stock
-        for stock in self._stocks.values():
-            return stock
-        raise Conflict(f"node {self._node} holds no images: none of its backends takes any")
+        able = [self._backends[name] for name in self._stocks]
+        if not able:
+            raise Conflict(f"node {self._node} holds no images: none of its backends takes any")
+        return self._stocks[self._usable([one for one in able if isinstance(one, CanEnvironments)] or able).name]
+
+    def _usable(self, able: Sequence[Kind]) -> Kind:
+        """The first that works. Raises BackendAway with what is wrong with it when none does."""
+        troubles = {backend.name: self._trouble(backend.name) for backend in able}
+        for backend in able:
+            if troubles[backend.name] is None:
+                return backend
+        raise BackendAway(f"node {self._node}: {'; '.join(filter(None, troubles.values()))}")
 
     def _syncer(self, name: str) -> Syncer:
         syncer = self._syncers.get(name)

@@ -38,10 +38,12 @@ class Room:
         in_thread: Callable[..., Awaitable[Any]],
         stocks: Mapping[str, Stock],
         busy: Callable[[], Collection[str]],
+        trouble: Callable[[str], str | None],
         unused_seconds: float,
         floor: int,
     ) -> None:
-        """`place`: a directory of ours, whose disk is looked at. `busy`: digests that must stay.
+        """`place`: a directory of ours, whose disk is looked at. `busy`: digests that must stay. `trouble`: why a
+        backend cannot be used now, by name.
 
         `unused_seconds` and `floor`: 0 removes nothing for its age, or for want of room.
         """
@@ -50,6 +52,7 @@ class Room:
         self._in_thread = in_thread
         self._stocks = stocks
         self._busy = busy
+        self._trouble = trouble
         self._unused = unused_seconds
         self._floor = floor
         self._used: dict[str, float] = {}
@@ -77,7 +80,9 @@ class Room:
         """One pass: by age, then down to the floor; then the last uses are kept."""
         for digest in self._busy():
             self.touch(digest)
-        for stock in self._stocks.values():
+        for name, stock in self._stocks.items():
+            if self._trouble(name) is not None:
+                continue
             self._meet(await stock.look())
             for image in idle(stock.held, self._busy()):
                 if self._unused and self._now() - self._last(image) > self._unused:

@@ -50,9 +50,12 @@ class EnvironmentService:
         in_thread: Callable[..., Awaitable[Any]],
         backends: Mapping[str, Backend],
         syncers: Mapping[str, Syncer],
+        trouble: Callable[[str], str | None],
     ) -> None:
+        """`trouble` says why the backend of this name cannot be used now; such a one is not asked by itself."""
         self._journal = journal
         self._clock = clock
+        self._trouble = trouble
         self._in_thread = in_thread
         self._folder = settings.data_dir / "environments"
         self._stocks = {
@@ -66,6 +69,7 @@ class EnvironmentService:
             in_thread=in_thread,
             stocks=self._stocks,
             busy=self._busy,
+            trouble=trouble,
             unused_seconds=settings.image_unused_days * DAY,
             floor=settings.image_disk_floor,
         )
@@ -77,6 +81,7 @@ class EnvironmentService:
             syncers=syncers,
             ensurer=self._ensurer,
             room=self._room,
+            trouble=trouble,
             folder=self._folder,
             in_thread=in_thread,
         )
@@ -156,6 +161,8 @@ class EnvironmentService:
         """Learns what is there; until then each task asks."""
         wait = FIRST_LOOK_SECONDS
         while True:
+            while self._trouble(stock.backend.name) is not None:
+                await self._clock.sleep(LONGEST_LOOK_SECONDS)
             try:
                 held = await stock.look()
             except BackendAway:

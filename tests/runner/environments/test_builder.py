@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from kohakuriver.errors import PluginError
+from kohakuriver.hooks.values import Probe
 from kohakuriver.runner.environments import builder as builders
 from kohakuriver.runner.environments import service
-from kohakuriver.testing.environments import Room
+from kohakuriver.testing.environments import PackagingBackend, Room
 from kohakuriver.testing.fakes import FakeBackend
 from kohakuriver.wire import codec
 from kohakuriver.wire import environments as wire
@@ -242,6 +243,20 @@ async def test_a_node_that_keeps_no_containers_says_so(node, host):
         (wire.ListImages(), "node n1 holds no images: none of its backends takes any"),
     ):
         assert (await (await host.ask(ask)).failure()).message == words
+
+
+async def test_a_backend_that_is_switched_off_is_not_asked_and_says_why(node, host, images, rooms):
+    class Off(PackagingBackend):
+        async def probe(self):
+            return Probe(usable=False, problems=("switched off in the configuration",))
+
+    node.kind = lambda world: Off(world, images, rooms)
+    await node.start()
+    for ask in (wire.ListContainers(), wire.ListImages()):
+        failure = await (await host.ask(ask)).failure()
+        assert (failure.code, failure.message) == ("backend_away", "node n1: switched off in the configuration")
+    await node.hands.pass_time(200)
+    assert not images.looks
 
 
 async def test_a_bug_in_a_plugin_ends_the_operation_alone(node, host, rooms, monkeypatch):

@@ -36,7 +36,7 @@ def hands(lab):
 
 @pytest.fixture
 async def make(images, tmp_path, hands):
-    async def made(*, busy=(), unused_days=30, floor=0, load=True):
+    async def made(*, busy=(), unused_days=30, floor=0, trouble=lambda name: None):
         backend = PackagingBackend(World(), images)
         stock = Stock(backend, images)
         room = Room(
@@ -45,11 +45,11 @@ async def make(images, tmp_path, hands):
             in_thread=asyncio.to_thread,
             stocks={"fake": stock},
             busy=lambda: frozenset(busy),
+            trouble=trouble,
             unused_seconds=unused_days * DAY,
             floor=floor,
         )
-        if load:
-            await room.load()
+        await room.load()
         return room
 
     return made
@@ -146,6 +146,13 @@ async def test_a_fetch_with_room_takes_nothing(images, make, monkeypatch):
     monkeypatch.setattr(prune, "free", Disk(images, MARGIN + 10))
     assert not await room.make(10, "my-env v4")
     assert len(images.images) == 1
+
+
+async def test_a_backend_that_cannot_be_used_is_left_in_peace(images, make):
+    held(images, 1)
+    room = await make(trouble=lambda name: "switched off")
+    await room.tick()
+    assert not images.looks
 
 
 async def test_what_the_backend_keeps_is_still_known_to_be_there(images, make, hands, monkeypatch):
