@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -99,7 +100,7 @@ def pack(folder: Path, digest: str, pieces: Iterable[bytes], *, threads: int = 0
     path = blob(folder, digest)
     if path.exists():
         return path.stat().st_size
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = _part(path)
     hashed = hashlib.sha256()
     try:
         with part.open("wb") as file:
@@ -154,8 +155,13 @@ def _read_few(path: Path) -> bytes:
     return data
 
 
+def _part(path: Path) -> Path:
+    """A name of one thread's own: who was cancelled may still write while the next begins."""
+    return path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+
+
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = _part(path)
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -6,9 +6,13 @@ All of it counts what was moved, and can be cut off at any step: `Steps` says wh
 import asyncio
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from kohakuriver.errors import NotFound, PluginError, Unreachable
 from kohakuriver.hooks import bundles
@@ -21,6 +25,27 @@ Push = Callable[[Package, Mapping[str, bytes], str, str | None], Awaitable[str]]
 
 class Died(OSError):
     """Everything after the step at which a process died fails, its cleaning up too."""
+
+
+#: what changes a directory, as the interpreter's audit events are called (Python library, "Audit events table")
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.link", "os.symlink", "os.truncate"}
+
+
+class _Watched:
+    """An audit hook cannot be removed: there is one, and it asks here."""
+
+    hooked = False
+    folders: ClassVar[dict[str, "Steps"]] = {}
+
+    @classmethod
+    def see(cls, event: str, args: tuple[object, ...]) -> None:
+        if not cls.folders or not args or not isinstance(args[0], str | bytes | os.PathLike):
+            return
+        if event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            path = os.fsdecode(args[0])
+            for folder, steps in tuple(cls.folders.items()):
+                if path.startswith(folder):
+                    steps.take(f"{event} {path.removeprefix(folder)}")
 
 
 class Steps:
@@ -45,6 +70,20 @@ class Steps:
     def live(self) -> None:
         """All works, and counting begins anew."""
         self.taken, self._die_at, self._interrupt_at = [], None, None
+
+    @contextmanager
+    def watching(self, *folders: Path) -> Iterator[None]:
+        """Every change in these folders is a step as well."""
+        if not _Watched.hooked:
+            _Watched.hooked = True
+            sys.addaudithook(_Watched.see)
+        own = {f"{folder}/": self for folder in folders}
+        _Watched.folders.update(own)
+        try:
+            yield
+        finally:
+            for folder in own:
+                _Watched.folders.pop(folder, None)
 
     def take(self, name: str) -> None:
         """A step is about to be made; may be called in any thread. Raises Died."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from kohakuriver.errors import NotFound, PluginError
 from kohakuriver.hooks import bundles
 from kohakuriver.hooks.backend import Progress
-from kohakuriver.hooks.packages import Held, Layer, Package, Packages, Stored, Version
+from kohakuriver.hooks.packages import DIGEST, Held, Layer, Package, Packages, Stored, Version
 from kohakuriver.hooks.room import need_room
 from kohakuriver.hooks.syncer import SyncContext, Syncer
 from kohakuriver.hooks.values import Image, Probe
@@ -100,6 +100,8 @@ class DirectSyncer(Syncer):
 
     async def _index(self, stored: Stored, into: Path, progress: Progress) -> Package:
         words = f"{stored.version.environment}:{stored.version.number}"
+        if any(DIGEST.fullmatch(digest) is None for digest in (stored.locator, stored.version.digest)):
+            raise PluginError(f"version {words} cannot be found: {stored.locator[:80]!r} leads nowhere")
         index = await self._small(stored, stored.locator, into, progress)
         package_config = await self._small(stored, stored.version.digest, into, progress)
         try:

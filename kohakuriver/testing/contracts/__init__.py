@@ -2,4 +2,8 @@
 
 import pytest
 
-pytest.register_assert_rewrite("kohakuriver.testing.contracts.backend")
+pytest.register_assert_rewrite(
+    "kohakuriver.testing.contracts.backend",
+    "kohakuriver.testing.contracts.syncer",
+    "kohakuriver.testing.contracts.syncer_kit",
+)
