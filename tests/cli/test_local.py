@@ -16,6 +16,10 @@ def say(*words):
     return len(words)
 def nothing(*words):
     print("did", *words)
+def good(*words):
+    return True
+def text(*words):
+    return "no code"
 if __name__ == "__main__":
     print("main", *sys.argv[1:])
 """
@@ -67,7 +71,9 @@ def test_no_combination_runs_nothing(here: Path) -> None:
 def test_modules_and_functions(here: Path, name: str) -> None:
     done = local(here, "spanned:say", "a", "b", name=name)
     assert (done.returncode, done.stdout) == (2, "called a b\n")
-    assert local(here, "spanned:nothing", "a", name=name).returncode == 0
+    for function in ("nothing", "good", "text"):
+        done = local(here, f"spanned:{function}", "a", name=name)
+        assert (done.returncode, done.stderr) == (0, "")
     assert local(here, "spanned", "x", "-y", name=name).stdout == "main x -y\n"
     several = local(here, "spanned:nothing", "span:[c, d]", "span:[span:{1..2}]", name=name)
     assert several.stdout.splitlines() == ["did c span:{1..2}", "did d span:{1..2}"]

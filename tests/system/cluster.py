@@ -129,7 +129,7 @@ class Cluster:
         assert serves == "kohakuriver serve --role runner", done.stdout
         return joins
 
-    def cli(self, *words: str, within: float = 60.0, data: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str, within: float = 120.0, data: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """A command of the admin, in the host's namespace."""
         more = {"KOHAKURIVER_URL": self.url, "KOHAKURIVER_TOKEN": self.api.token, **env}
         if self.url.startswith("https"):

@@ -103,7 +103,7 @@ class Server:
 
 
 def run(
-    words: Sequence[str], env: Mapping[str, str], *, before: Sequence[str] = (), within: float = 60.0, data: str = ""
+    words: Sequence[str], env: Mapping[str, str], *, before: Sequence[str] = (), within: float = 120.0, data: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """A `kohakuriver` command to its end."""
     return subprocess.run(

@@ -29,7 +29,7 @@ class Lab:
     server: Server
     before: tuple[str, ...]
 
-    def cli(self, *words: str, within: float = 60.0, data: str = "") -> subprocess.CompletedProcess[str]:
+    def cli(self, *words: str, within: float = 120.0, data: str = "") -> subprocess.CompletedProcess[str]:
         return run(words, self.server.env, before=self.before, within=within, data=data)
 
     def good(self, *words: str, data: str = "") -> str:

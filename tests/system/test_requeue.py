@@ -27,7 +27,8 @@ note("start")
 print("attempt", os.environ["KOHAKURIVER_ATTEMPT"], flush=True)
 time.sleep(float(sys.argv[2]))
 """
-LEASE, MARGIN = 10, 8
+#: long enough for a runner to start again on a busy machine
+LEASE, MARGIN = 20, 8
 
 
 class Pair:
