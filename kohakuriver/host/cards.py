@@ -11,7 +11,7 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
 from kohakuriver.host.use import UNUSED_SECONDS
 from kohakuriver.wire.api import Page
-from kohakuriver.wire.link import DeviceProcess, DeviceUse
+from kohakuriver.wire.cards import DeviceProcess, DeviceUse
 from kohakuriver.wire.use import CardProcessView, CardView, CordonView
 
 

@@ -12,7 +12,10 @@ from kohakuriver.host.roster import Member
 from kohakuriver.store.models import NodeRow
 from kohakuriver.store.write import update
 from kohakuriver.wire.api import GpuView, NodeView, Page, SampleView
-from kohakuriver.wire.link import DeviceUse, Heartbeat
+from kohakuriver.wire.cards import DeviceUse
+from kohakuriver.wire.link import (
+    Heartbeat,
+)
 from kohakuriver.wire.use import CardSampleView
 
 REVOKED = "revoked"

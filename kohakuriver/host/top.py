@@ -9,7 +9,7 @@ from kohakuriver.domain.tasks import Task
 from kohakuriver.host.cards import cordon_of, idle_seconds, is_unused
 from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
-from kohakuriver.wire.link import DeviceUse
+from kohakuriver.wire.cards import DeviceUse
 from kohakuriver.wire.use import NodeUseView, TaskUseView, UseView
 
 

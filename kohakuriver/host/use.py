@@ -5,7 +5,10 @@ Times are monotonic seconds of this host.
 
 from dataclasses import dataclass
 
-from kohakuriver.wire.link import DeviceUse, Heartbeat
+from kohakuriver.wire.cards import DeviceUse
+from kohakuriver.wire.link import (
+    Heartbeat,
+)
 
 #: what is used less is idle: a fraction of a card, and of a core
 LEAST_UTILIZATION = 0.01

@@ -12,7 +12,10 @@ from kohakuriver.runner.desk import Desk
 from kohakuriver.runner.entry import Entry
 from kohakuriver.runner.probes import cpu, disk, memory, temperature
 from kohakuriver.runner.probes.reading import Missing
-from kohakuriver.wire.link import DeviceUse, Heartbeat
+from kohakuriver.wire.cards import DeviceUse
+from kohakuriver.wire.link import (
+    Heartbeat,
+)
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from kohakuriver.wire.link import Count, WireVersion
+from kohakuriver.wire.link import (
+    WireVersion,
+)
+from kohakuriver.wire.numbers import Count
 
 STREAM_KIND = "environment"
 

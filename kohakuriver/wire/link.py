@@ -5,10 +5,12 @@ default: a host speaks to runners one release older and one newer.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
+
+from kohakuriver.wire.cards import DeviceUse
+from kohakuriver.wire.numbers import Count, Int
 
 MAJOR = 1
 #: bytes of one encoded message; anything bigger is a stream
@@ -25,10 +27,6 @@ TICKET_SECONDS = 10.0
 #: feature of a side that knows leases
 LEASE = "lease"
 STREAM_PROTOCOL = "kohakuriver-stream"
-
-#: numbers fit 64 bits, as every store and journal keeps them; a message with another is unreadable
-Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Message(msgspec.Struct, kw_only=True, tag_field="t", omit_defaults=True):
@@ -303,34 +301,6 @@ class Progress(Message, kw_only=True, tag="progress"):
 
     attempt: str
     note: str
-
-
-class DeviceProcess(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A process that has a context on a card."""
-
-    pid: Count
-    #: bytes of the card's memory
-    memory: Count | None = None
-    #: the attempt that it belongs to; "": of none, or that cannot be told
-    attempt: str = ""
-
-
-class DeviceUse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How a card does at this moment; None where it does not tell."""
-
-    id: str
-    #: fraction of the last sample period in which something ran, 0 to 1
-    utilization: float | None = None
-    memory_used: Count | None = None
-    temperature: float | None = None
-    #: watts
-    power: float | None = None
-    power_limit: float | None = None
-    #: uncorrectable ECC errors since the driver was loaded
-    uncorrected: Count | None = None
-    #: the last critical XID that this runner saw
-    xid: Count | None = None
-    processes: list[DeviceProcess] = []
 
 
 class Heartbeat(Message, kw_only=True, tag="heartbeat"):

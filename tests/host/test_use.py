@@ -7,6 +7,7 @@ from kohakuriver.host.use import UNUSED_SECONDS, NodeUse
 from kohakuriver.testing.hosts import add_account
 from kohakuriver.testing.runners import add_node
 from kohakuriver.wire import api, link
+from kohakuriver.wire.cards import DeviceProcess, DeviceUse
 
 from .kit import placed, running
 
@@ -36,8 +37,8 @@ async def beat(host, peer, *uses, **fields):
 
 
 def use(name=CARD, busy=0.0, *pids, **fields):
-    processes = [link.DeviceProcess(pid=pid, memory=GIB, attempt=attempt) for pid, attempt in pids]
-    return link.DeviceUse(id=name, utilization=busy, memory_used=2 * GIB, processes=processes, **fields)
+    processes = [DeviceProcess(pid=pid, memory=GIB, attempt=attempt) for pid, attempt in pids]
+    return DeviceUse(id=name, utilization=busy, memory_used=2 * GIB, processes=processes, **fields)
 
 
 async def test_an_attempt_that_is_none_leaves_the_cards_of_all_others_shown(host, ann, gpu):
@@ -158,17 +159,17 @@ async def test_sums_of_a_node_count_cards_that_are_cordoned(host, ann, gpu):
 
 def test_a_part_of_a_card_is_at_work_while_a_process_is_on_it():
     tracker = NodeUse()
-    part = link.DeviceUse(id=f"{CARD}/MIG-a", processes=[link.DeviceProcess(pid=1)])
+    part = DeviceUse(id=f"{CARD}/MIG-a", processes=[DeviceProcess(pid=1)])
     tracker.take(link.Heartbeat(devices=[part]), 0.0)
     tracker.take(link.Heartbeat(devices=[part]), 100.0)
     assert tracker.card_idle(part.id, 130.0) == 30.0
-    tracker.take(link.Heartbeat(devices=[link.DeviceUse(id=part.id)]), 200.0)
+    tracker.take(link.Heartbeat(devices=[DeviceUse(id=part.id)]), 200.0)
     assert tracker.card_idle(part.id, 200.0) == 100.0
     assert tracker.card_idle(CARD, 200.0) is None
 
 
 def test_what_the_newest_heartbeat_does_not_name_is_forgotten():
     tracker = NodeUse()
-    tracker.take(link.Heartbeat(devices=[link.DeviceUse(id=CARD)], stats={"1.1": (1.0, 1)}), 0.0)
+    tracker.take(link.Heartbeat(devices=[DeviceUse(id=CARD)], stats={"1.1": (1.0, 1)}), 0.0)
     tracker.take(link.Heartbeat(), 5.0)
     assert (tracker.cards, tracker.attempts, tracker.card_idle(CARD, 5.0)) == ({}, {}, None)

@@ -10,6 +10,7 @@ from kohakuriver.store.models import TaskRow
 from kohakuriver.store.write import update
 from kohakuriver.testing.runners import GIB, add_node
 from kohakuriver.wire import link, urls
+from kohakuriver.wire.cards import DeviceUse
 
 from . import exposition
 
@@ -68,7 +69,7 @@ async def test_what_runners_say_of_themselves_cannot_break_the_page(web, node):
 
 async def test_cards_tell_how_they_do_while_their_node_is_heard(web, clock, node):
     card = {"node": "home", "gpu": "0", "uuid": "GPU-1"}
-    use = link.DeviceUse(id="0000:01:00.0", utilization=0.25, memory_used=2**20, temperature=70.0)
+    use = DeviceUse(id="0000:01:00.0", utilization=0.25, memory_used=2**20, temperature=70.0)
     node.pipe.feed(link.Heartbeat(devices=[use]))
     await node.tell("unknown", "1.1")
     families = await scraped(web)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import msgspec
 
 from kohakuriver.runner.probes.nvml import Seen
-from kohakuriver.wire.link import DeviceUse, WireDevice
+from kohakuriver.wire.cards import DeviceUse
+from kohakuriver.wire.link import (
+    WireDevice,
+)
 
 VANISHED = "it vanished: the driver does not list it any more"
 

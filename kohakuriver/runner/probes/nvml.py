@@ -13,7 +13,10 @@ from typing import Any
 
 from kohakuriver.runner.probes import pci
 from kohakuriver.runner.probes.reading import Missing
-from kohakuriver.wire.link import DeviceProcess, DeviceUse, WireDevice
+from kohakuriver.wire.cards import DeviceProcess, DeviceUse
+from kohakuriver.wire.link import (
+    WireDevice,
+)
 
 LIBRARY = "libnvidia-ml.so.1"
 #: UNINITIALIZED, DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH: only a new beginning helps
