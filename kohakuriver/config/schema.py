@@ -143,6 +143,46 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     default_grace: Annotated[
         Seconds, Meta(description="Time between SIGTERM and SIGKILL for a task that names none.")
     ] = 5
+    environment_syncer: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=64,
+            description="By which syncer new versions of environments reach the nodes: direct, nfs, registry, or "
+            "another plugin's.",
+        ),
+    ] = "direct"
+    builder: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            description="The node that keeps environment containers. Empty: the one on this machine, else the only one "
+            "that can.",
+        ),
+    ] = ""
+    environment_versions_kept: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Older versions of an environment go, but never one that a task is to run in. 0: none goes.",
+        ),
+    ] = 5
+    environment_upload_most: Annotated[
+        Bytes, Meta(description="Largest archive, build context, layer or file that is taken.")
+    ] = 64 * 1024**3
+    default_container_name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$",
+            max_length=63,
+            description="The environment of a task that names neither image nor environment, where no plain processes "
+            "run. Made at its first use.",
+        ),
+    ] = "kohakuriver-base"
+    initial_base_image: Annotated[
+        str, Meta(min_length=1, max_length=512, description="The image of which default_container_name is made.")
+    ] = "python:3.12-alpine"
     approve_users: Annotated[bool, Meta(description="Tasks of the role `user` wait for an operator's approval.")] = (
         False
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 from kohakuriver.domain.access import Action, Actor, authorize
 from kohakuriver.domain.environments import check_image
-from kohakuriver.errors import Invalid, NotAllowed, NotReady
+from kohakuriver.errors import Invalid, NotAllowed
 from kohakuriver.host.environments.base import base_name, is_base
+from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.host import Host
 from kohakuriver.wire.link import BackendInfo
 
@@ -32,7 +33,7 @@ def backend_of(host: Host, *, backend: str | None, image: str | None, container:
         return plain
     try:
         base_name(host)
-    except NotReady as error:
+    except NoBuilder as error:
         raise Invalid(
             f"this cluster runs no plain processes now: say which image to run in; {error.message}",
             field="image",
@@ -58,7 +59,7 @@ def container_of(host: Host, *, backend: str | None, image: str | None, containe
         return None
     try:
         return base_name(host)
-    except NotReady:
+    except NoBuilder:
         # the backend says itself what it lacks
         return None
 

@@ -27,6 +27,7 @@ from kohakuriver.host.host import Host
 from kohakuriver.host.open import close_host, open_host, run_host
 from kohakuriver.host.settings import HostSettings
 from kohakuriver.net.tls import ensure_certificate, fingerprint, server_context
+from kohakuriver.runner.clock import boot_id
 from kohakuriver.runner.enrol import FILE as MEMBERSHIP
 from kohakuriver.runner.enrol import join
 from kohakuriver.runner.enrol import load as load_membership
@@ -147,10 +148,23 @@ def _host_settings(config: HostConfig) -> tuple[HostSettings, ssl.SSLContext | N
         lease_margin=config.lease_margin,
         output_days=config.output_retention_days,
         disk_floor=config.disk_floor,
+        environment_syncer=config.environment_syncer,
+        builder=config.builder,
+        environment_versions_kept=config.environment_versions_kept,
+        default_container_name=config.default_container_name,
+        initial_base_image=config.initial_base_image,
+        upload_most=config.environment_upload_most,
+        boot=_boot_id(),
         rate=config.rate_limit_per_second,
         burst=config.rate_limit_burst,
     )
     return settings, context
+
+
+def _boot_id() -> str:
+    """The name of this machine's boot, by which its own runner is known; "" where the kernel does not tell."""
+    found = boot_id()
+    return "" if found == "unknown" else found
 
 
 def _addresses(config: HostConfig) -> list[str]:

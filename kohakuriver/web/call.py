@@ -71,7 +71,7 @@ Handler = Callable[[Call[Any, Any]], Awaitable[object]]
 class Route:
     """One row of the table: everything that is true of a route before anybody calls it."""
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     handler: Handler
     #: needed where two rows share a handler
@@ -83,6 +83,8 @@ class Route:
     summary: str
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
+    #: the body is bytes, taken by the handler as they come
+    upload: bool = False
     #: type of the answer; None: no content
     answer: Any = None
     status: int = 200

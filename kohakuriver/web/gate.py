@@ -17,6 +17,8 @@ HEADER_SECONDS = 20.0
 #: seconds that an idle connection is kept, and that a later request on it may take for its headers
 IDLE_SECONDS = 75.0
 MOST_PER_ADDRESS = 1000
+#: bytes of a request's first line: a path of a file, percent-encoded, is a part of it
+LONGEST_LINE = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,8 @@ class GatedRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _GatedServer(made, self._bounds, keepalive_timeout=self._bounds.idle_seconds)
+        idle = self._bounds.idle_seconds
+        return _GatedServer(made, self._bounds, keepalive_timeout=idle, max_line_size=LONGEST_LINE)
 
 
 class _GatedServer(web.Server):

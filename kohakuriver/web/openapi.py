@@ -15,6 +15,7 @@ from kohakuriver.web.reading import LONGEST_PART, needs_body
 from kohakuriver.wire import api
 
 JSON = "application/json"
+BYTES = "application/octet-stream"
 REF = "#/components/schemas/{name}"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"session": []}]
 
@@ -49,8 +50,11 @@ def problem_statuses(route: Route) -> frozenset[int]:
         statuses.add(404)
     if route.method != "GET":
         statuses |= {409, 410, 507}
-    if route.body is not None:
+    if route.body is not None or route.upload:
         statuses |= {408, 413, 415}
+    if route.policy in {Action.ENVIRONMENT_USE, Action.ENVIRONMENT_CHANGE}:
+        # a node is asked, and it may answer nonsense
+        statuses |= {409, 502}
     return frozenset(statuses)
 
 
@@ -66,6 +70,9 @@ def _operation(route: Route, refs: Mapping[Any, Document]) -> Document:
     if route.body is not None:
         required = needs_body(route.body)
         operation["requestBody"] = {"required": required, "content": {JSON: {"schema": refs[route.body]}}}
+    if route.upload:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": {BYTES: binary}}
     return operation
 
 
@@ -115,7 +122,11 @@ def _query(route: Route) -> list[Document]:
         return []
     (_,), schemas = msgspec.json.schema_components([route.query])
     properties: Document = next(iter(schemas.values()))["properties"]
-    return [{"name": name, "in": "query", "schema": _without_null(schema)} for name, schema in properties.items()]
+    needed = {field.encode_name for field in msgspec.structs.fields(route.query) if field.required}
+    return [
+        {"name": name, "in": "query", "required": name in needed, "schema": _without_null(schema)}
+        for name, schema in properties.items()
+    ]
 
 
 def _without_null(schema: Document) -> Document:

@@ -51,6 +51,8 @@ STATUSES: dict[type[errors.KohakuRiverError], int] = {
     errors.TooMany: 429,
     errors.NotReady: 503,
     errors.Unreachable: 503,
+    errors.PluginError: 502,
+    errors.BackendAway: 503,
     errors.StoreError: 503,
     errors.StorageFull: 507,
 }

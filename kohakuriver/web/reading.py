@@ -63,7 +63,7 @@ def read_query(given: "MultiMapping[str]", kind: type[msgspec.Struct]) -> msgspe
 
     Raises Invalid for unknown, doubled or unreadable parameters.
     """
-    if not given:
+    if not given and not needs_body(kind):
         return kind()
     if len(given) > MOST_PARAMETERS:
         raise Invalid(f"{len(given)} parameters; at most {MOST_PARAMETERS}", limit=MOST_PARAMETERS)

@@ -8,6 +8,7 @@ from kohakuriver.web.api.cluster import METRICS_TYPE
 from kohakuriver.web.api.events import NDJSON, SSE
 from kohakuriver.web.api.tasks import BYTES
 from kohakuriver.web.call import Route
+from kohakuriver.web.environment_routes import ENVIRONMENTS
 from kohakuriver.web.sockets.link import link
 from kohakuriver.web.sockets.stream import stream
 from kohakuriver.wire import api, many, people, placing, queries, urls, use
@@ -269,4 +270,4 @@ CLUSTER = (
     ),
 )  # fmt: skip
 
-ROUTES: tuple[Route, ...] = OPEN + ACCOUNTS + TASKS + NODES + CLUSTER
+ROUTES: tuple[Route, ...] = OPEN + ACCOUNTS + TASKS + NODES + CLUSTER + ENVIRONMENTS

@@ -114,7 +114,7 @@ class StoredQuery(Query, kw_only=True):
 class ShellQuery(Query, kw_only=True):
     """`argv` is the command as a JSON list of words; without it, the container's best shell."""
 
-    argv: Annotated[str, Meta(max_length=6000)] = "[]"
+    argv: Annotated[str, Meta(max_length=4000)] = "[]"
     columns: Annotated[int, Meta(ge=1, le=65_535)] = 80
     rows: Annotated[int, Meta(ge=1, le=65_535)] = 24
     term: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9+._-]+$")] = "xterm-256color"

@@ -68,6 +68,11 @@ class Town:
             "user": "owner",
             "stream": "stdout",
             "ticket": secrets.token_urlsafe(32),
+            "environment": "my-env",
+            "version": "1",
+            "container": "my-env",
+            "operation": "1",
+            "digest": "sha256:" + "0" * 64,
         }
 
 
@@ -77,6 +82,8 @@ async def settle(host, *, node="home"):
     for name, role in ROLES.items():
         town.actors[name] = await add_account(host, name, role)
     root = town.actors["admin"]
+    # an environment whose first version is not there yet
+    host.environments.catalog.set_aside("my-env", 1)
     await _dead(town, root)
     made = await enrol.make_token(host, root, api.NewNodeToken(name="machine"))
     town.secrets["join token"] = made.token

@@ -31,6 +31,7 @@ UPGRADES = {
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     },
     "stream": {"Connection": "Upgrade", "Upgrade": STREAM_PROTOCOL},
+    "container_shell": {"Connection": "Upgrade", "Upgrade": STREAM_PROTOCOL},
 }  # fmt: skip
 #: rows besides the plain one: what is asked differently
 MORE = {
@@ -39,8 +40,11 @@ MORE = {
     "list_events": ("follow",),
     "link": ("evil", "null"),
     "stream": ("evil", "null"),
+    "container_shell": ("evil", "null"),
 }
 QUERIES = {"verbose": "?verbose", "follow": "?follow=1"}
+#: routes that need a query
+AT_PATH = {"list_files", "stat_file", "read_file", "write_file", "delete_file"}
 ORIGINS = {"evil": "http://evil.example", "null": "null"}
 
 
@@ -60,6 +64,11 @@ def body_of(operation):
         "limit_user": {"most_cores": 64},
         "cordon_card": {"device": "0"},
         "uncordon_card": {"device": "0"},
+        "publish_reference": {"image": "debian:12"},
+        "create_container": {"name": "my-env", "image": "debian:12"},
+        "make_folder": {"path": "/root/a"},
+        "rename_file": {"path": "/root/a", "to": "/root/b"},
+        "list_missing": {"digests": []},
         "create_node_token": {"name": f"m{secrets.token_hex(6)}"},
     }
     return bodies.get(operation, {})
@@ -102,6 +111,7 @@ class Asker:
         if word in ORIGINS:
             headers["Origin"] = ORIGINS[word]
         path = urls.fill(route.path, **(parts or await self.town.parts())) + QUERIES.get(word, "")
+        path += "?path=/root" if route.operation in AT_PATH else ""
         body = body_of(route.operation) if route.body is not None else None
         async with self.http.request(route.method, self.url + path, headers=headers, json=body) as response:
             endless = response.status == 101 or (word == "follow" and response.status == 200)
@@ -224,7 +234,8 @@ async def test_what_is_another_s_answers_word_for_word_as_what_is_not_there(aske
         "viewer": {"revoke_token", "revoke_session", "read_output"},
         "foreign": {"revoke_token", "revoke_session", "read_output", "kill_task", "pause_task", "resume_task"}
         | {"requeue_task", "kill_batch", "pause_batch", "resume_batch"},
-        "operator": {"revoke_token", "revoke_session"},
-        "admin": {"revoke_session"},
+        # nobody has these things
+        "operator": {"revoke_token", "revoke_session", "remove_environment", "remove_version", "show_operation"},
+        "admin": {"revoke_session", "remove_environment", "remove_version", "show_operation"},
     }
     assert set(compared) == wanted[who]

@@ -41,7 +41,7 @@ async def test_router_and_document_have_the_same_routes(host):
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     sockets = {(socket["method"], socket["path"]) for socket in document["x-sockets"]}
     assert served == described | sockets
-    assert sockets == {("GET", urls.LINK), ("GET", urls.STREAM)}
+    assert sockets == {("GET", urls.LINK), ("GET", urls.STREAM), ("GET", urls.CONTAINER_SHELL)}
 
 
 def test_every_path_of_the_clients_is_served():
@@ -92,11 +92,18 @@ EXPECTED = {
         "explain_task", "list_history", "list_attempts", "read_output", "wait_task", "list_nodes", "show_node",
         "list_samples", "show_status", "list_plugins", "show_batch", "list_cards", "show_use",
     },
-    "user": {"create_tasks", "plan_tasks", "kill_task", "pause_task", "resume_task", "requeue_task", "kill_batch", "pause_batch", "resume_batch"},
+    "user": {
+        "create_tasks", "plan_tasks", "kill_task", "pause_task", "resume_task", "requeue_task", "kill_batch", "pause_batch", "resume_batch",
+        "list_environments", "show_environment", "list_images", "list_node_images",
+    },
     # the history; the stream of changes is everybody's
     "operator": {
         "list_events", "create_user", "approve_task", "reject_task", "declare_task_lost", "drain_node", "undrain_node",
         "cordon_card", "uncordon_card", "label_node", "limit_user",
+        "remove_environment", "remove_version", "build_version", "import_version", "publish_reference", "list_stored",
+        "list_operations", "show_operation", "list_containers", "create_container", "start_container", "stop_container",
+        "delete_container", "package_container", "container_shell", "list_files", "delete_file", "stat_file", "read_file",
+        "write_file", "make_folder", "rename_file",
     },
     "admin": {"list_users", "change_user", "create_setup_link", "revoke_node", "create_node_token"},
 }  # fmt: skip

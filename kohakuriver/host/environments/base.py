@@ -6,8 +6,9 @@ import logging
 from kohakuriver.domain.environments import parse_version, version_name
 from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.units import show_size
-from kohakuriver.errors import BackendAway, Conflict, KohakuRiverError, MovedOn, NotReady, Unreachable
+from kohakuriver.errors import BackendAway, Conflict, KohakuRiverError, MovedOn, Unreachable
 from kohakuriver.host.cause import Cause
+from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.operations import Operation
 from kohakuriver.host.environments.publishing import Order, give_number, publish
 from kohakuriver.host.environments.removal import trim_all
@@ -26,7 +27,7 @@ TRIM_TICKS = 360
 def base_name(host: Host) -> str:
     """The full name of what the default environment means now; perhaps of a version that is still to be made.
 
-    Raises NotReady when no node can make it.
+    Raises NoBuilder when no node can make it.
     """
     parts, name = host.environments, host.settings.default_container_name
     newest = parts.catalog.newest(name)
@@ -103,7 +104,7 @@ def begin_base(host: Host) -> None:
             parts.making.operation = parts.operations.start(
                 "reference", name, CLUSTER.actor, lambda operation: _make(host, operation)
             )
-    except (NotReady, Conflict) as error:
+    except (NoBuilder, Conflict) as error:
         log.debug("the default environment waits: %s", error, extra={"action": "environment_base"})
 
 
@@ -154,7 +155,7 @@ async def _make(host: Host, operation: Operation) -> None:
     )
     try:
         await publish(host, operation, order)
-    except (Unreachable, BackendAway, NotReady):
+    except (Unreachable, BackendAway, NoBuilder):
         # the builder comes back, and it is tried again
         raise
     except KohakuRiverError as error:

@@ -2,8 +2,9 @@
 
 import logging
 
-from kohakuriver.errors import KohakuRiverError, NotReady
+from kohakuriver.errors import KohakuRiverError
 from kohakuriver.host.environments.base import begin_base
+from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.orders import settle
 from kohakuriver.host.environments.removal import finish_removals
 from kohakuriver.host.host import Host
@@ -30,7 +31,7 @@ async def builder_connected(host: Host, member: Member) -> None:
                     await settle(host, name)
         await finish_removals(host)
         await parts.contents.sweep(parts.catalog.blobs)
-    except NotReady:
+    except NoBuilder:
         return
     except KohakuRiverError as error:
         log.warning("the builder was not swept: %s", error, extra={"action": "sweep", "node": member.name})

@@ -28,7 +28,7 @@ MOST_LISTED = 10_000
 
 
 async def list_containers(host: Host, actor: Actor) -> Page[ContainerView]:
-    """All of them, by name. Raises NotReady, Unreachable, PluginError."""
+    """All of them, by name. Raises NoBuilder, Unreachable, PluginError."""
     authorize(actor, Action.ENVIRONMENT_CHANGE)
     parts = host.environments
     answer = await parts.asker.ask(parts.builder().id, ListContainers(), Containers)

@@ -20,9 +20,10 @@ CAPABILITY = "CanPackage"
 
 
 async def node_images(host: Host, actor: Actor, node: str) -> Page[ImageView]:
-    """What one node holds. Raises NotFound, Unreachable, PluginError."""
+    """What one node holds; nothing where no backend takes images apart. Raises NotFound, Unreachable, PluginError."""
     authorize(actor, Action.ENVIRONMENT_USE)
-    return Page(items=await _of(host, host.roster.find(node)))
+    member = host.roster.find(node)
+    return Page(items=await _of(host, member) if _packages(member) else [])
 
 
 async def all_images(host: Host, actor: Actor) -> Page[ImageView]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from kohakuriver.domain.access import Actor
 from kohakuriver.domain.environments import check_environment, check_image
-from kohakuriver.errors import BackendAway, KohakuRiverError, Malformed, NotReady, Unreachable
+from kohakuriver.errors import BackendAway, KohakuRiverError, Malformed, Unreachable
 from kohakuriver.host.cause import by
 from kohakuriver.host.environments.asks import Conversation
 from kohakuriver.host.environments.audit import audited
+from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.catalog import wire_version
 from kohakuriver.host.environments.operations import Operation
 from kohakuriver.host.environments.publishing import Order, publish
@@ -162,7 +163,7 @@ async def settle(host: Host, name: str) -> None:
     try:
         question = SettleContainer(name=name, version=version)
         await parts.asker.ask(parts.builder().id, question, Done, limit=SETTLE_SECONDS)
-    except (Unreachable, BackendAway, NotReady):
+    except (Unreachable, BackendAway, NoBuilder):
         return
     except KohakuRiverError as error:
         # the version is there all the same; the container stays on its old base

@@ -50,7 +50,7 @@ class Environments:
     unsettled: dict[str, WireVersion] = field(default_factory=dict)
 
     def builder(self) -> Member:
-        """The node that keeps the containers. Raises NotReady that says what to set."""
+        """The node that keeps the containers. Raises NoBuilder that says what to set."""
         return builder_of(self.roster, named=self.settings.builder, boot=self.settings.boot)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Order:
 
 
 async def publish(host: Host, operation: Operation, order: Order) -> StoredVersion:
-    """The version, once it is stored. Raises what the builder says went wrong, NotReady, StorageFull, PluginError."""
+    """The version, once it is stored. Raises what the builder says went wrong, NoBuilder, StorageFull, PluginError."""
     parts = host.environments
     member = parts.builder()
     number = await give_number(host, order.environment) if order.number is None else order.number

@@ -44,7 +44,7 @@ class Wanted:
 
 @asynccontextmanager
 async def opened_shell(host: Host, actor: Actor, wanted: Wanted) -> AsyncIterator[Conversation]:
-    """The builder's side of it. Raises NotAllowed, Invalid, NotReady, Unreachable before anything is joined."""
+    """The builder's side of it. Raises NotAllowed, Invalid, NoBuilder, Unreachable before anything is joined."""
     await audited(host, actor, "shell", container=wanted.container, argv=" ".join(wanted.argv)[:500])
     check_environment(wanted.container, "container")
     if len(wanted.argv) > MOST_WORDS or any("\0" in word or len(word) > LONGEST_WORD for word in wanted.argv):

@@ -33,7 +33,7 @@ def show_environment(host: Host, actor: Actor, name: str) -> EnvironmentView:
 
 
 async def list_stored(host: Host, actor: Actor, syncer: str | None) -> Page[StoredView]:
-    """What lies on the medium of a syncer. Raises NotReady, Unreachable, PluginError."""
+    """What lies on the medium of a syncer. Raises NoBuilder, Unreachable, PluginError."""
     authorize(actor, Action.ENVIRONMENT_CHANGE)
     parts = host.environments
     question = ListStored(syncer=syncer or host.settings.environment_syncer)
