@@ -16,6 +16,7 @@ gcc:gcc
 /usr/include/stdio.h:libc6-dev
 systemd-analyze:systemd
 dockerd:docker.io
+docker-registry:docker-registry
 /bin/busybox:busybox-static
 /usr/lib/postgresql/*/bin/postgres:postgresql
 '
@@ -46,7 +47,7 @@ main() {
   stage ruff format --check
   stage mypy
   stage lint-imports
-  stage pytest "$@"
+  tests "$@"
   if [ -n "$failed" ]; then
     say "failed:$failed"
     exit 1
@@ -58,6 +59,26 @@ stage() {
   say "$*"
   "$@" </dev/null || failed="$failed
   $*"
+}
+
+# Without words the tests of the real executable, which mostly wait, run beside all others; what those say comes after.
+tests() {
+  if [ $# -gt 0 ]; then
+    stage pytest "$@"
+    return
+  fi
+  others=$(mktemp) || return 1
+  say "pytest --ignore=tests/system is told after:"
+  # a shell's background ignores interrupts, and so would everything that the tests start
+  env --default-signal=INT,QUIT pytest --ignore=tests/system </dev/null >"$others" 2>&1 &
+  lane=$!
+  trap 'kill $lane 2>/dev/null; rm -f "$others"' EXIT
+  stage pytest tests/system
+  say "pytest --ignore=tests/system"
+  wait $lane || failed="$failed
+  pytest --ignore=tests/system"
+  trap 'rm -f "$others"' EXIT
+  cat "$others"
 }
 
 install_programs() {
