@@ -46,7 +46,10 @@ class DirectSyncer(Syncer):
         self, version: Version, package: Package, packages: Packages, into: Path, progress: Progress
     ) -> Stored:
         """Only what the host lacks is exported and uploaded; a second call finds nothing to do."""
+        words = f"{version.environment}:{version.number}"
         bundles.check(package)
+        if package.digest != version.digest:
+            raise PluginError(f"version {words} is image {version.digest}, and not {package.digest}")
         layers = _once(package.layers)
         index = bundles.describe(package.digest, [{"digest": one.digest, "size": one.size} for one in package.layers])
         locator = "sha256:" + hashlib.sha256(index).hexdigest()
@@ -55,7 +58,7 @@ class DirectSyncer(Syncer):
         new = [layer for layer in layers if layer.digest in missing]
         if new:
             await packages.export(package, [layer.digest for layer in new], into, progress)
-        told = Sum(f"uploading {version.environment}:{version.number}", new, progress)
+        told = Sum(f"uploading {words}", new, progress)
 
         async def upload(layer: Layer) -> None:
             await self._ctx.blobs.put(layer.digest, bundles.blob(into, layer.digest), told.of(layer))

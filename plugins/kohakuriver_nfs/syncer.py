@@ -55,6 +55,8 @@ class NfsSyncer(Syncer):
     ) -> Stored:
         """A second call reads what the first has written to its end, and writes it anew if it is spoiled."""
         bundles.check(package)
+        if package.digest != version.digest:
+            raise PluginError(f"version {words(version)} is image {version.digest}, and not {package.digest}")
         doing = f"publishing {words(version)}"
         turn = self._turns.setdefault(version, asyncio.Lock())
         try:

@@ -37,8 +37,10 @@ class NfsKit(SyncerKit):
     async def open(self, node: str = "builder") -> AsyncIterator[NfsSyncer]:
         syncer = NfsSyncer()
         await syncer.open(self.context(node, self.config))
-        yield syncer
-        await syncer.close()
+        try:
+            yield syncer
+        finally:
+            await syncer.close()
 
     async def leftovers(self, known: Collection[Stored]) -> Collection[str]:
         files = {archive_of(stored) for stored in known}

@@ -1,6 +1,6 @@
 """The contract of syncers, bound to each of ours."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from kohakuriver.testing.contracts.syncer import SyncerContract
 from kohakuriver.testing.contracts.syncer_kit import SyncerKit
 
 from .nfs_kit import NfsKit
+from .oci_registry import OciRegistry, a_registry, why_not
+from .registry_kit import RegistryKit
 
 
 class DirectKit(SyncerKit):
@@ -23,8 +25,10 @@ class DirectKit(SyncerKit):
     async def open(self, node: str = "builder") -> AsyncIterator[Syncer]:
         syncer = DirectSyncer()
         await syncer.open(self.context(node, {}))
-        yield syncer
-        await syncer.close()
+        try:
+            yield syncer
+        finally:
+            await syncer.close()
 
     def spoilings(self):
         async def lose_layer(stored: Stored) -> None:
@@ -54,3 +58,17 @@ class TestNfs(SyncerContract):
     @pytest.fixture
     def kit(self, tmp_path: Path) -> NfsKit:
         return NfsKit(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def oci(tmp_path_factory) -> Iterator[OciRegistry]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with a_registry(tmp_path_factory.mktemp("oci"), sign_in=True) as registry:
+        yield registry
+
+
+class TestRegistry(SyncerContract):
+    @pytest.fixture
+    def kit(self, tmp_path: Path, oci: OciRegistry) -> RegistryKit:
+        return RegistryKit(tmp_path, oci)

@@ -96,6 +96,9 @@ class SyncerContract:
         version = Version(environment="my-env", number=1, digest=package.digest)
         with pytest.raises(PluginError):
             await syncer.publish(version, replace(package, config=b"{}"), kit.images, kit.folder(), silent)
+        other = replace(version, digest=kit.packages.add(b"another").digest)
+        with pytest.raises(PluginError, match="my-env:1"):
+            await syncer.publish(other, package, kit.images, kit.folder(), silent)
         assert list(await kit.leftovers([])) == []
 
     async def test_several_nodes_fetch_at_once(self, kit: SyncerKit, syncer: Syncer) -> None:

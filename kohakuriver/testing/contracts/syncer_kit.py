@@ -17,7 +17,7 @@ from kohakuriver.hooks.context import Done
 from kohakuriver.hooks.packages import Held, Package, Packages, Stored
 from kohakuriver.hooks.syncer import SyncContext, Syncer
 from kohakuriver.hooks.values import Image
-from kohakuriver.testing.syncing import FakeBlobs, FakePackages, Push, Steps
+from kohakuriver.testing.syncing import FakeBlobs, FakePackages, Steps
 
 Spoil = Callable[[Stored], Awaitable[None]]
 
@@ -28,12 +28,12 @@ class SyncerKit(ABC):
     #: False where only the host knows what lies on the medium
     lists = True
 
-    def __init__(self, directory: Path, push: Push | None = None) -> None:
-        """`directory` is the test's own and empty; `push` is for a syncer that uses `Packages.push`."""
+    def __init__(self, directory: Path) -> None:
+        """`directory` is the test's own and empty. For a syncer that uses `Packages.push`, give `packages` one."""
         self.directory = directory
         self.steps = Steps()
         self.blobs = FakeBlobs(directory / "blobs", self.steps)
-        self.packages = FakePackages(self.steps, push)
+        self.packages = FakePackages(self.steps)
         self._count = 0
 
     @abstractmethod
