@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from kohakuriver.errors import Invalid, NotFound, PluginError
@@ -77,7 +79,7 @@ class Images:
 
     async def _fetch(self, image: Image, progress: Progress) -> None:
         if image.path is not None:
-            await self._import(image, progress)
+            image = replace(image, digest=await self._import(image, image.path, progress))
         elif image.reference is None or image.pull == "never":
             raise PluginError(f"image {image.reference or image.digest} is not on this node, and is not to be fetched")
         else:
@@ -86,14 +88,14 @@ class Images:
         if not await self._is_here(image):
             raise PluginError(f"image {image.reference or image.digest} was not fetched: the daemon ended without it")
 
-    async def _import(self, image: Image, progress: Progress) -> None:
-        assert image.path is not None
-        load = self._importer.bundle if await self._ctx.in_thread(image.path.is_dir) else self._importer.archive
+    async def _import(self, image: Image, path: Path, progress: Progress) -> str:
+        """The digest of the image that was in the file."""
+        load = self._importer.bundle if await self._ctx.in_thread(path.is_dir) else self._importer.archive
         try:
-            package = await load(image.path, image.digest, lambda digest: self._name(image, digest), progress)
+            package = await load(path, image.digest, lambda digest: self._name(image, digest), progress)
         except Invalid as error:
             raise PluginError(error.message) from None
-        await local.find(self._engine, package.digest)
+        return package.digest
 
     async def _must_lead(self, image: Image, reference: str) -> None:
         """Raises PluginError unless the name leads to the image that was meant."""
