@@ -277,7 +277,7 @@ BLOB_TYPE = "application/zstd"
 
 
 class MissingAsk(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`POST /node/blobs/missing`, by a node that publishes: which of these has the host not got? Answer: Missing.
+    """`POST /node/missing-blobs`, by a node that publishes: which of these has the host not got? Answer: Missing.
 
     `PUT /node/blobs/{digest}`: the body is one zstd stream whose content has that digest, with Content-Length. 204: the
     host has it on its disk now, or had it; nothing is there otherwise. 409 `conflict`: this digest is being uploaded
