@@ -17,7 +17,8 @@ RUNS = {
 DONE = {**RUNS, "state": "done", "number": 4}
 FOLLOW = "/api/v1/operations/7"
 CONTAINERS = "/api/v1/environments/containers"
-VERSIONS = "/api/v1/environments/versions/my-env"
+ROOT = "/api/v1/environments"
+VERSIONS = f"{ROOT}/versions/my-env"
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def operation(peer):
             f"{CONTAINERS}/my-env/package", {"note": "with vim", "force": True}, "my-env:4 is there",
         ),
         (
-            ("env", "add", "my-env", "debian:12"), "POST", f"{VERSIONS}/reference", {"image": "debian:12", "note": ""},
+            ("env", "add", "my-env", "debian:12"), "POST", f"{ROOT}/references/my-env", {"image": "debian:12", "note": ""},
             "--container my-env",
         ),
         (("env", "delete", "my-env:3"), "DELETE", f"{VERSIONS}/3", None, "my-env:3 is gone"),
@@ -129,10 +130,10 @@ def test_a_context_is_sent_while_it_is_read(call, peer, operation, tmp_path):
     folder.mkdir()
     (folder / "Other").write_text("FROM debian:12\n")
     (folder / "big").write_bytes(b"x" * 3_000_000)
-    peer.on("POST", f"{VERSIONS}/build", operation)
+    peer.on("POST", f"{ROOT}/builds/my-env", operation)
     ran = call("env", "build", "my-env", "-f", "Other", str(folder))
     assert (ran.code, "my-env:4 is there" in ran.out) == (0, True), ran.err
-    (asked,) = peer.asked_for("POST", f"{VERSIONS}/build")
+    (asked,) = peer.asked_for("POST", f"{ROOT}/builds/my-env")
     assert asked.query == {"dockerfile": "Other"}
     assert b"x" * 3_000_000 in asked.body
 
@@ -146,10 +147,10 @@ def test_a_context_without_its_dockerfile_is_refused_here(call, peer, tmp_path):
 def test_an_archive_is_sent_as_it_is(call, peer, operation, tmp_path):
     archive = tmp_path / "a.tar"
     archive.write_bytes(bytes(range(256)) * 5000)
-    peer.on("POST", f"{VERSIONS}/import", operation)
+    peer.on("POST", f"{ROOT}/imports/my-env", operation)
     ran = call("env", "import", "my-env", str(archive), "--note", "old one")
     assert ran.code == 0, ran.err
-    (asked,) = peer.asked_for("POST", f"{VERSIONS}/import")
+    (asked,) = peer.asked_for("POST", f"{ROOT}/imports/my-env")
     assert (asked.body, asked.query) == (archive.read_bytes(), {"note": "old one"})
     assert asked.headers["Content-Length"] == str(archive.stat().st_size)
 
@@ -157,7 +158,7 @@ def test_an_archive_is_sent_as_it_is(call, peer, operation, tmp_path):
 def test_a_refusal_in_the_midst_of_an_upload_is_told(call, peer, tmp_path):
     archive = tmp_path / "a.tar"
     archive.write_bytes(bytes(100))
-    peer.on("POST", f"{VERSIONS}/import", problem(403, "not_allowed", "operators only"))
+    peer.on("POST", f"{ROOT}/imports/my-env", problem(403, "not_allowed", "operators only"))
     ran = call("env", "import", "my-env", str(archive))
     assert (ran.code != 0, "operators only" in ran.err) == (True, True)
 
