@@ -39,15 +39,18 @@ def why_not() -> str | None:
 class Dockerd:
     """One daemon. May be started and ended as often as a test wants; containers and images stay on its disk."""
 
-    def __init__(self, directory: Path, *, live_restore: bool = False, programs: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, live_restore: bool = False, programs: Path | None = None, storage: str = ""
+    ) -> None:
         """`directory` is its own; short, for its socket lies there. `programs`: a folder where it looks for
-        programs first, such as a runtime hook.
+        programs first, such as a runtime hook. `storage`: its storage driver, where not the usual one.
         """
         self.directory = directory
         self.socket = directory / "docker.sock"
         assert len(str(self.socket)) < LONGEST_SOCKET
         self.live_restore = live_restore
         self.programs = programs
+        self.storage = storage
         self._process: subprocess.Popen[bytes] | None = None
         self._containerd: subprocess.Popen[bytes] | None = None
 
@@ -69,6 +72,7 @@ class Dockerd:
             "--iptables=false",
         ]
         words += ["--ip6tables=false", "--bridge=none", *(["--live-restore"] if self.live_restore else [])]
+        words += ["--storage-driver", self.storage] if self.storage else []
         (self.directory / "pid").unlink(missing_ok=True)
         self._process = self._spawn(
             ["unshare", "--net", "sh", "-c", f'{BUSYBOX} ip link set lo up; exec dockerd "$@"', "sh", *words]
@@ -181,9 +185,10 @@ class Dockerd:
 
 
 @contextmanager
-def a_daemon(*, live_restore: bool = False, programs: Path | None = None) -> Iterator[Dockerd]:
+def a_daemon(*, live_restore: bool = False, programs: Path | None = None, storage: str = "") -> Iterator[Dockerd]:
     """A daemon that runs and has an image, in a directory with a short name; both are gone afterwards."""
-    daemon = Dockerd(Path(tempfile.mkdtemp(prefix="kr-d")), live_restore=live_restore, programs=programs)
+    folder = Path(tempfile.mkdtemp(prefix="kr-d"))
+    daemon = Dockerd(folder, live_restore=live_restore, programs=programs, storage=storage)
     try:
         daemon.start()
         daemon.load_image()

@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
+from typing import IO
 
 from kohakuriver.errors import Invalid, PluginError, StorageFull
 from kohakuriver.hooks import bundles
@@ -84,7 +85,7 @@ class Exporter:
             try:
                 left = await self._from_directory(package, left, into, step)
                 if left:
-                    await self._from_engine(package, left, into, step)
+                    await self._from_engine(package, left, into, step, progress)
             finally:
                 await step.stop()
             await self._ctx.in_thread(bundles.write_index, into, package)
@@ -107,8 +108,10 @@ class Exporter:
             left -= {layer.digest}
         return left
 
-    async def _from_engine(self, package: Package, left: frozenset[str], into: Path, step: Step) -> None:
-        async with self._saved(await find(self._engine, package.digest), into) as archive:
+    async def _from_engine(
+        self, package: Package, left: frozenset[str], into: Path, step: Step, progress: Progress
+    ) -> None:
+        async with self._saved(await find(self._engine, package.digest), into, progress) as archive:
             contents = archive.layers(left)
             while (found := await step.run(next, contents, None)) is not None:
                 layer, pieces = found
@@ -120,7 +123,7 @@ class Exporter:
     async def _look_into(self, image: Inspected) -> Package:
         db = await self._directory()
         if db is not None:
-            step = Step(self._ctx.in_thread, lambda *_: None, "", 0)
+            step = Step(self._ctx.in_thread, _nobody, "", 0)
             try:
                 return await step.run(self._described, db, image.id, step)
             except PluginError as error:
@@ -129,7 +132,7 @@ class Exporter:
                 await step.stop()
         try:
             self._indexes.mkdir(mode=0o700, exist_ok=True)
-            async with self._saved(image, self._indexes) as archive:
+            async with self._saved(image, self._indexes, _nobody) as archive:
                 return archive.package
         except OSError as error:
             raise _told(error, f"image {image.id} cannot be looked into") from None
@@ -143,7 +146,7 @@ class Exporter:
         layers: list[Layer] = []
         top: str | None = None
         for name in names:
-            step.reach(0)
+            step.check()
             top = chain(top, name)
             if name not in self._sizes:
                 self._sizes[name] = db.size(top)
@@ -158,18 +161,18 @@ class Exporter:
         return db if await self._ctx.in_thread(lambda: db.is_readable) else None
 
     @contextlib.asynccontextmanager
-    async def _saved(self, image: Inspected, folder: Path) -> AsyncIterator[Archive]:
+    async def _saved(self, image: Inspected, folder: Path, progress: Progress) -> AsyncIterator[Archive]:
         """The image as the Engine saves it, in a file that is gone afterwards."""
         path = folder / f"{image.id.removeprefix('sha256:')}.tar.part"
         size = int(image.size * OVERHEAD) + BESIDE
         await self._ctx.in_thread(need_room, folder, size, f"image {image.id}")
-        step = Step(self._ctx.in_thread, lambda *_: None, "", 0)
+        step = Step(self._ctx.in_thread, progress, "saving", image.size)
         try:
             with contextlib.ExitStack() as stack:
                 await self._save(image.id, path, size, step)
                 try:
                     archive = await step.run(
-                        stack.enter_context, archives.opened(path, most=UNLIMITED, told=step.reach)
+                        stack.enter_context, archives.opened(path, most=UNLIMITED, told=step.check)
                     )
                 except Invalid as error:
                     raise PluginError(f"image {image.id} as Docker saved it: {error.message}") from None
@@ -189,10 +192,19 @@ class Exporter:
             ):
                 with path.open("wb") as file:
                     async for piece in response.content.iter_chunked(PIECE):
-                        await step.run(file.write, piece)
+                        await step.run(_write, file, piece, step)
                         limit.reschedule(loop.time() + self._silence)
         except TimeoutError:
             raise PluginError(f"image {digest} was not saved: nothing came for {self._silence:g} s") from None
+
+
+def _nobody(note: str, done: int | None = None, total: int | None = None) -> None:
+    """Is told, and tells nobody."""
+
+
+def _write(file: IO[bytes], piece: bytes, step: Step) -> None:
+    file.write(piece)
+    step.reach(file.tell())
 
 
 def _pack(into: Path, digest: str, pieces: Iterable[bytes]) -> None:

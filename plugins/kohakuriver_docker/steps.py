@@ -50,12 +50,16 @@ class Step:
 
     def reach(self, done: int) -> None:
         """So many bytes are done. Raises Stopped when nobody waits for them."""
-        if self._stopped:
-            raise Stopped
+        self.check()
         self._done = done
         if not self._told or done - self._told >= STRIDE:
             self._told = max(done, 1)
             self._loop.call_soon_threadsafe(self._progress, self._note, min(done, self._total), self._total)
+
+    def check(self, *_: object) -> None:
+        """Raises Stopped when nobody waits any more."""
+        if self._stopped:
+            raise Stopped
 
     def count(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The pieces, each counted when it is taken."""
