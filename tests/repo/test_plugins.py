@@ -81,7 +81,11 @@ def test_each_capability_is_on_the_page(root: Path) -> None:
 
 def test_the_example_is_one_page_and_sees_the_public_contract_alone(root: Path) -> None:
     files = sorted((root / "contrib/example-plugin/kohakuriver_example").glob("*.py"))
-    assert 0 < sum(file.read_text().count("\n") for file in files) <= 150
+    lines = {file.stem: file.read_text().count("\n") for file in files}
+    assert lines["backend"] + lines["keeper"] <= 150
+    assert lines["syncer"] <= 120
+    assert lines["plugin"] <= 15
+    assert set(lines) == {"__init__", "backend", "keeper", "plugin", "syncer"}
     imported = {
         name
         for file in files
@@ -99,5 +103,12 @@ def test_the_page_for_authors_says_what_the_example_does(root: Path) -> None:
     page = (root / "contrib/notes/plugins.md").read_text()
     project = tomllib.loads((root / "contrib/example-plugin/pyproject.toml").read_text())
     assert project["project"]["entry-points"] == {"kohakuriver": {"example": "kohakuriver_example.plugin"}}
-    for words in ("contrib/example-plugin", "kohakuriver.testing.contracts", "BackendKit", "ctx.run", "ctx.in_thread"):
+    for words in (
+        "contrib/example-plugin",
+        "kohakuriver.testing.contracts",
+        "BackendKit",
+        "SyncerKit",
+        "ctx.run",
+        "ctx.in_thread",
+    ):
         assert words in page

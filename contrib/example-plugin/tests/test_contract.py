@@ -15,7 +15,7 @@ from kohakuriver.hooks.values import Grant, Handle, Image, Job, Mount, Net
 from kohakuriver.testing.contracts.backend import BackendContract
 from kohakuriver.testing.contracts.kit import BackendKit
 
-from kohakuriver_example.plugin import ExampleBackend
+from kohakuriver_example.backend import ExampleBackend
 
 MARK = "EXAMPLE_TEST"
 
