@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import socket
 import ssl
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from kohakuriver.errors import Unreachable
 from kohakuriver.wire.link import STREAM_PROTOCOL
@@ -68,7 +68,8 @@ async def open_stream(
                 if secure and fingerprint is not None:
                     check_fingerprint(writer.get_extra_info("ssl_object").getpeercert(binary_form=True), fingerprint)
                 tune(writer.get_extra_info("socket"))
-                await _upgrade(reader, writer, host=parts.netloc, path=parts.path, credential=credential)
+                path = urlunsplit(("", "", parts.path, parts.query, ""))
+                await _upgrade(reader, writer, host=parts.netloc, path=path, credential=credential)
             except BaseException:
                 writer.transport.abort()
                 raise

@@ -20,12 +20,18 @@ def size_of(request: web.Request) -> int:
     return size
 
 
-async def pieces_of(request: web.Request, most: int) -> AsyncIterator[bytes]:
-    """The body as it comes, `most` bytes at most. Raises UnsupportedType, TooLarge, TooSlow, Malformed for a break."""
+def pieces_of(request: web.Request, most: int) -> AsyncIterator[bytes]:
+    """The body as it comes, `most` bytes at most. Raises UnsupportedType and TooLarge at once; TooLarge, TooSlow and
+    Malformed (it broke off) while it comes.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedType("compressed bodies are not taken", field="Content-Encoding")
     if request.content_length is not None and request.content_length > most:
         raise TooLarge(f"a body of {request.content_length} bytes; at most {most}", limit=most)
+    return _pieces(request, most)
+
+
+async def _pieces(request: web.Request, most: int) -> AsyncIterator[bytes]:
     came = 0
     while piece := await _piece(request):
         came += len(piece)
