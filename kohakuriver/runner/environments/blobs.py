@@ -76,9 +76,10 @@ class HostBlobs:
         await self._in_thread(_settle, part, into, digest)
 
     async def _missing(self, page: list[str]) -> list[str]:
+        ask, headers = codec.encode(MissingAsk(digests=page)), {"Content-Type": "application/json"}
         async with (
             asyncio.timeout(SILENCE_SECONDS),
-            self._ask("POST", urls.NODE_BLOBS_MISSING, data=codec.encode(MissingAsk(digests=page))) as response,
+            self._ask("POST", urls.NODE_BLOBS_MISSING, data=ask, headers=headers) as response,
         ):
             body = await response.read()
             if response.status != OK:
