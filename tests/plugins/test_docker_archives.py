@@ -1,5 +1,6 @@
 """Archives of images: what real daemons write is taken, everything else is refused by what is wrong with it."""
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -15,8 +16,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kohakuriver_docker import archives, tars
+from kohakuriver_docker.loading import composed
+from kohakuriver_docker.steps import Step
 
-from kohakuriver.errors import Invalid
+from kohakuriver.errors import Invalid, PluginError
 
 MOST = 1 << 30
 LAYERS = (b"the lowest layer" * 100, b"the one above" * 50)
@@ -348,6 +351,19 @@ def test_what_is_put_in_its_place_is_never_read(tmp_path: Path) -> None:
         other.rename(path)
         wanted = frozenset(layer.digest for layer in archive.package.layers)
         assert sorted(b"".join(pieces) for _, pieces in archive.layers(wanted)) == sorted(LAYERS)
+
+
+async def test_what_is_written_into_it_meanwhile_ends_it_before_it_is_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(Draft().old().tar())
+    with archives.opened(path, most=MOST) as archive:
+        path.write_bytes(path.read_bytes().replace(LAYERS[1], LAYERS[1].upper()))
+        wanted = frozenset(layer.digest for layer in archive.package.layers)
+        step = Step(asyncio.to_thread, lambda *_, **__: None, "loading", 1)
+        sent: list[bytes] = []
+        with pytest.raises(PluginError, match="it was changed while it was read"):
+            sent.extend(composed(archive.package, "a:1", wanted, archive.layers(wanted), step))
+        assert b"manifest.json" not in b"".join(sent)
 
 
 WHOLE = Draft().old().tar()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -217,7 +217,8 @@ def _no_index(into: Path, _: Package) -> None:
     (into / bundles.INDEX).unlink()
 
 
-SPOILED = {
+Spoil = Callable[[Path, Package], None]
+SPOILED: dict[Spoil, str] = {
     _other_content: "holds more than|has become",
     _cut_off: "damaged|has become",
     _no_zstd: "damaged",
@@ -228,7 +229,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("spoil", SPOILED)
 async def test_a_spoiled_bundle_is_refused_and_leaves_nothing(
-    tmp_path: Path, node: Dockerd, here: DockerBackend, there: DockerBackend, package: Package, spoil
+    tmp_path: Path, node: Dockerd, here: DockerBackend, there: DockerBackend, package: Package, spoil: Spoil
 ) -> None:
     into = await export(there, package, tmp_path / "bundle")
     whole = shutil.copytree(into, tmp_path / "whole")
