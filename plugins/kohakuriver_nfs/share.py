@@ -159,9 +159,11 @@ class Share:
         self.check()
         told = names.ARCHIVE.fullmatch(file)
         assert told is not None, file
+        claims.clean(self.folder, self._node, pulse)
         place = self.folder / f"{told['stem']}.json"
         manifest = names.decode(_few(place)) if place.exists() else None
-        if manifest is None and not place.exists() and not (self.folder / file).exists():
+        gone = not place.exists() and (told["stem"] in claims.held(self.folder) or not (self.folder / file).exists())
+        if gone:  # or about to be: somebody who removes it has begun
             return
         if manifest is None or manifest.cluster != self._cluster:
             raise PluginError(f"{file} in {self.folder} is not of this cluster: whoever made it removes it")

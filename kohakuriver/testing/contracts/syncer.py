@@ -240,6 +240,28 @@ class SyncerContract:
         await syncer.remove(second)
         await self.ensure(kit, same, other)
 
+    async def test_whoever_dies_while_removing_can_remove_again(self, kit: SyncerKit, syncer: Syncer) -> None:
+        other = kit.packages.add(BASE, b"other")
+        stays = await self.publish(kit, syncer, other)
+        for at in range(MOST_STEPS):
+            stored = await self.publish(kit, syncer, kit.packages.add(BASE, at.to_bytes(2)), at + 2)
+            async with kit.open() as dying:
+                with kit.steps.watching(*kit.watched):
+                    kit.steps.die(at)
+                    with suppress(Exception):
+                        await dying.remove(stored)
+                    reached = len(kit.steps.taken) > at
+                    kit.steps.live()
+            async with kit.open() as again:
+                await again.remove(stored)
+                assert [one.version for one in await again.list()] == ([stays.version] if kit.lists else [])
+            assert list(await kit.leftovers([stays])) == []
+            if not reached:
+                break
+        else:
+            pytest.fail("removing never ends")
+        await self.ensure(kit, stays, other)
+
     async def test_what_is_foreign_is_shown_and_not_removed(self, kit: SyncerKit, syncer: Syncer) -> None:
         stored = await self.publish(kit, syncer, kit.packages.add(BASE))
         foreign = await kit.foreign()
