@@ -28,6 +28,13 @@ class NeverSatisfied:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unobtainable:
+    """What it was to run in could not be made, or is gone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placed:
     """The scheduler chose a node; written together with the reservation."""
 
@@ -154,6 +161,7 @@ Event = (
     Approved
     | Rejected
     | NeverSatisfied
+    | Unobtainable
     | Placed
     | Accepted
     | RefusedForNow

@@ -38,6 +38,7 @@ from kohakuriver.domain.events import (
     StartFailed,
     StartWanted,
     StopWanted,
+    Unobtainable,
 )
 from kohakuriver.domain.retries import FAILED, FENCED, LOST_NODE, OOM, TIMEOUT, UNSEEN
 from kohakuriver.domain.tasks import FINAL, HOLDING, Exit, Kind, Status, Task, Wanted
@@ -269,9 +270,11 @@ def _table() -> dict[tuple[Status, type[Event]], Handler]:
         (s.PENDING_APPROVAL, Approved): _to(s.PENDING),
         (s.PENDING_APPROVAL, Rejected): _rejected,
         (s.PENDING_APPROVAL, NeverSatisfied): _as_wanted,
+        (s.PENDING_APPROVAL, Unobtainable): _ended,
         (s.PENDING_APPROVAL, KillWanted): _end(Wanted.KILLED, s.KILLED),
         (s.PENDING, Placed): _placed,
         (s.PENDING, NeverSatisfied): _as_wanted,
+        (s.PENDING, Unobtainable): _ended,
         (s.PENDING, KillWanted): _end(Wanted.KILLED, s.KILLED),
         (s.PENDING, StopWanted): _end(Wanted.STOPPED, s.STOPPED),
         (s.ASSIGNED, Accepted): _to(s.STARTING),

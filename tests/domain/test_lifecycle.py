@@ -20,6 +20,7 @@ EVENTS = {
     "approved": events.Approved(),
     "rejected": events.Rejected(reason="too big"),
     "never satisfied": events.NeverSatisfied(reason="task 3 failed"),
+    "unobtainable": events.Unobtainable(reason="no such image"),
     "placed": events.Placed(node=4),
     "accepted": events.Accepted(),
     "refused for now": events.RefusedForNow(reason="busy"),
@@ -59,7 +60,7 @@ BY_EXIT = {
     "exited by stop": S.STOPPED,
 }
 WISHES = {"pause wanted": None, "resume wanted": None}
-UNMET = {"kill wanted": S.KILLED, "never satisfied": S.KILLED}
+UNMET = {"kill wanted": S.KILLED, "never satisfied": S.KILLED, "unobtainable": S.FAILED}
 LEAVES = {"kill wanted": S.STOPPING, "stop wanted": S.STOPPING, "declared lost": S.LOST, "requeued": S.PENDING}
 AGAIN = {"requeue wanted": S.STOPPING}
 #: architecture.md §5 for a VPS that is wanted to run; None as a status: it stays

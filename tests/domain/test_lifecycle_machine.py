@@ -140,6 +140,11 @@ class TaskMachine(RuleBasedStateMachine):
         if self.change(events.NeverSatisfied(reason="task 3 failed")):
             assert (self.task.status, self.task.exit.reason) == (S.KILLED, "task 3 failed")
 
+    @rule()
+    def lose_what_it_runs_in(self):
+        if self.change(events.Unobtainable(reason="no such image")):
+            assert (self.task.status, self.task.exit.reason) == (S.FAILED, "no such image")
+
     @rule(node=st.integers(1, 3))
     def place(self, node):
         if self.change(events.Placed(node=node)):

@@ -28,7 +28,7 @@ from kohakuriver.wire.environments import (
 from kohakuriver.wire.envs_api import DONE, FAILED, BuildQuery, NewContainer, PackageAsk, ReferenceAsk
 
 from .env_kit import ended, told, until
-from .kit import exited, submit
+from .kit import exited, stored, submit
 
 
 @pytest.fixture
@@ -380,8 +380,11 @@ async def test_what_cannot_be_made_ends_its_tasks_with_the_cause_and_is_tried_an
     task = await base(host, ann, builder, fails)
     await until(lambda: host.environments.making.number is None)
     await host.environments.waiting.tick()
-    assert host.board.get(task) is None
-    assert await told(host, "environment_version") == []
+    ended_task = await stored(host, task)
+    assert (ended_task.status, ended_task.exit.reason) == (
+        Status.FAILED,
+        "environment kohakuriver-base could not be made of python:3.12-alpine: no such image: python",
+    )
     del builder.answers[PublishReference]
     (again,) = await submit(host, ann)
     assert host.board.get(again).spec.container == "kohakuriver-base:2"

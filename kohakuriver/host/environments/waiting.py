@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from kohakuriver.domain.events import NeverSatisfied
+from kohakuriver.domain.events import Unobtainable
 from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.tasks import Task
 from kohakuriver.errors import InvalidTransition, KohakuRiverError, NotFound
@@ -105,7 +105,7 @@ class Waiting:
 
     async def _end(self, task: int, reason: str) -> bool:
         try:
-            await self._ledger.record(task, NeverSatisfied(reason=reason), BY)
+            await self._ledger.record(task, Unobtainable(reason=reason), BY)
         except (InvalidTransition, NotFound):
             # it was ended otherwise, or never stored
             self._doomed.pop(task, None)
