@@ -50,6 +50,7 @@ class Exporter:
         #: one index for each image that was looked into
         self._indexes = ctx.state / "images"
         self._turns: dict[str, asyncio.Lock] = {}
+        self._tidied = False
         #: bytes of the tar of each layer that we know
         self._sizes: dict[str, int] = {}
 
@@ -131,7 +132,9 @@ class Exporter:
             finally:
                 await step.stop()
         try:
-            self._indexes.mkdir(mode=0o700, exist_ok=True)
+            if not self._tidied:
+                self._tidied = True
+                await self._ctx.in_thread(_tidy, self._indexes)
             async with self._saved(image, self._indexes, _nobody) as archive:
                 return archive.package
         except OSError as error:
@@ -234,10 +237,17 @@ def _keep_index(folder: Path, package: Package) -> None:
         logger.warning("index of an image was not kept", extra={"image": package.digest, "error": str(error)})
 
 
+def _tidy(indexes: Path) -> None:
+    """Removes what an earlier life was saving when it ended."""
+    indexes.mkdir(mode=0o700, exist_ok=True)
+    for part in indexes.glob("*.part"):
+        part.unlink(missing_ok=True)
+
+
 def _keep(indexes: Path, names: Collection[str]) -> None:
     with contextlib.suppress(FileNotFoundError):
         for folder in indexes.iterdir():
-            if folder.name.partition(".")[0] not in names:
+            if folder.name not in names and folder.suffix != ".part":
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -20,6 +20,8 @@ KITS = itertools.count(1)
 
 
 class DockerKit(BackendKit):
+    packaged = IMAGE
+
     def __init__(self, directory: Path, dockerd: Dockerd, *, node: str = "n", **config: object) -> None:
         super().__init__(directory)
         self._count = next(KITS) * 1000  # the daemon is everybody's, and a stranger's container stays

@@ -14,10 +14,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import NotFound, PluginError
+from kohakuriver.hooks import bundles
 from kohakuriver.hooks.backend import Backend
-from kohakuriver.hooks.capabilities import CanClaim, CanPause
-from kohakuriver.hooks.values import Exit, Handle, Job, Offsets
+from kohakuriver.hooks.capabilities import CanClaim, CanPackage, CanPause
+from kohakuriver.hooks.values import Exit, Handle, Image, Job, Offsets
 from kohakuriver.testing.contracts.kit import BackendKit
 
 #: nothing in the suite takes this long on a machine that works
@@ -321,3 +322,28 @@ class BackendContract:
         await backend.pause(handle, run)
         await backend.stop(handle, run, 0)
         assert await kit.processes(job) == 0
+
+    async def test_an_image_comes_apart_into_layers_that_are_what_they_say(
+        self, backend: Backend, kit: BackendKit
+    ) -> None:
+        if not isinstance(backend, CanPackage):
+            assert not hasattr(backend, "packages"), "a backend that takes images apart derives from CanPackage"
+            return
+        package = await backend.packages.describe(kit.packaged)
+        held = await backend.packages.held()
+        assert kit.packaged in held.images[package.digest].names
+        assert held.lacks(package) == ()
+        into = kit.directory / "bundle"
+        into.mkdir()
+        digests = [layer.digest for layer in package.layers]
+        for layers in (digests[:1], digests):
+            await backend.packages.export(package, layers, into, lambda *_, **__: None)
+            assert bundles.read_index(into) == package
+            assert bundles.carried(into, package) == frozenset(layers)
+        for layer in package.layers:
+            assert bundles.verify(bundles.blob(into, layer.digest), layer.digest, layer.size) == layer.size
+        image = Image(kind=min(backend.features.images), digest=package.digest, path=into)
+        await backend.prepare(image, lambda *_, **__: None)
+        assert not await backend.packages.drop(package.digest)
+        with pytest.raises(NotFound):
+            await backend.packages.describe("sha256:" + "0" * 64)

@@ -53,6 +53,8 @@ class BackendKit(ABC):
     #: signals that stop() uses, as exit codes of a program that ends by them
     terminated = 143
     killed = 137
+    #: the name of an image that is here and nobody's to remove, for a backend that can take images apart
+    packaged = ""
 
     def __init__(self, directory: Path) -> None:
         """`directory` is the test's own and empty."""
