@@ -16,8 +16,9 @@ import msgspec
 
 from kohakuriver.errors import Invalid, PluginError
 from kohakuriver.hooks.backend import Backend, Progress
-from kohakuriver.hooks.capabilities import CanClaim, CanPackage, CanPause
+from kohakuriver.hooks.capabilities import CanClaim, CanEnvironments, CanPackage, CanPause
 from kohakuriver.hooks.context import Context
+from kohakuriver.hooks.environments import Environments
 from kohakuriver.hooks.packages import Packages
 from kohakuriver.hooks.values import Chunk, Exit, Features, Handle, Image, Job, Mount, Offsets, Probe, Seen, Stats
 from kohakuriver_docker import container, devices, info, mounts, probe, refusals, usage
@@ -25,6 +26,7 @@ from kohakuriver_docker.bodies import CONFLICT, MISSING, Bodies
 from kohakuriver_docker.config import SOCKET, Options, Settings, socket_path
 from kohakuriver_docker.container import Listed, container_of
 from kohakuriver_docker.engine import LONG, Engine, EngineError, Unreachable
+from kohakuriver_docker.environments import DockerEnvironments
 from kohakuriver_docker.exporting import Exporter
 from kohakuriver_docker.images import Images
 from kohakuriver_docker.importing import Importer
@@ -48,7 +50,7 @@ DEATH = 60.0
 MOUNT_LIMIT = 5.0
 
 
-class DockerBackend(Backend, CanPause, CanClaim, CanPackage):
+class DockerBackend(Backend, CanPause, CanClaim, CanPackage, CanEnvironments):
     """Runs command tasks in containers."""
 
     name: ClassVar[str] = "docker"
@@ -76,6 +78,15 @@ class DockerBackend(Backend, CanPause, CanClaim, CanPackage):
         self._images = Images(self._engine, self._names, ctx, self._importer, silence)
         exporter, pusher = Exporter(self._engine, ctx, silence, self._facts), Pusher(self._engine, ctx, silence)
         self._packages = DockerPackages(self._engine, self._names, self._images, exporter, pusher)
+        self._environments = DockerEnvironments(
+            self._engine,
+            self._names,
+            self._settings,
+            ctx,
+            network=self._bodies.network,
+            packages=self._packages,
+            importer=self._importer,
+        )
         self._info: info.Info | None = None
         #: what containers were last seen to use, by instance
         self._used: dict[str, Stats] = {}
@@ -110,6 +121,10 @@ class DockerBackend(Backend, CanPause, CanClaim, CanPackage):
     @property
     def packages(self) -> Packages:
         return self._packages
+
+    @property
+    def environments(self) -> Environments:
+        return self._environments
 
     async def prepare(self, image: Image, progress: Progress) -> None:
         await self._images.prepare(image, progress)

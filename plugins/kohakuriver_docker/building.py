@@ -65,14 +65,17 @@ class Building:
         self._under_way[notes] = reference
         try:
             await self._build(context, dockerfile, reference, notes, _Log(progress))
-            return (await inspect(self._engine, reference)).id
+            digest = (await inspect(self._engine, reference)).id
         except BaseException:
             await self._packaging.untag(reference)
             raise
         finally:
             del self._under_way[notes]
             with contextlib.suppress(KohakuRiverError):  # else the next sweep does it
-                await self._forget(notes)
+                if await self._forget(notes):
+                    await self._ctx.in_thread(_unlink, notes)
+        await self._ctx.in_thread(_unlink, notes)
+        return digest
 
     async def _build(self, context: Path, dockerfile: str, reference: str, notes: Path, log: "_Log") -> None:
         params = {
@@ -110,17 +113,21 @@ class Building:
         for notes in await self._ctx.in_thread(_listed, self._folder):
             if notes not in self._under_way:
                 await self._forget(notes)
+                await self._ctx.in_thread(_unlink, notes)
         await self._packaging.forget_pending(BUILD, but=self._under_way.values())
 
-    async def _forget(self, notes: Path) -> None:
-        """Removes the images that the file tells of, newest first; what another is made of stays."""
+    async def _forget(self, notes: Path) -> bool:
+        """Removes the images that the file tells of, newest first; what has a name or is used stays. Whether none does."""
+        free = True
         for image in reversed(await self._ctx.in_thread(_noted, notes)):
             try:
-                await self._engine.send("DELETE", f"/images/{image}", params={"noprune": "1"}, limit=LONG)
+                if not (await inspect(self._engine, image)).tags:
+                    await self._engine.send("DELETE", f"/images/{image}", params={"noprune": "1"}, limit=LONG)
             except EngineError as error:
                 if error.status not in (404, 409):
                     raise
-        await self._ctx.in_thread(_unlink, notes)
+                free = free and error.status == 404
+        return free
 
 
 class _Log:

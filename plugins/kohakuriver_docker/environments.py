@@ -19,10 +19,11 @@ from kohakuriver_docker.building import Building
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.engine import Engine, EngineError
 from kohakuriver_docker.files import DockerFiles
+from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.inspected import inspect
 from kohakuriver_docker.marks import Mark, Marks
 from kohakuriver_docker.names import Names
-from kohakuriver_docker.packaging import CONTAINER, Packaging
+from kohakuriver_docker.packaging import ARCHIVE, CONTAINER, Packaging
 from kohakuriver_docker.setups import ORIGIN, Setup, Setups
 from kohakuriver_docker.terminal import Terminals
 from kohakuriver_docker.turns import Turns
@@ -42,11 +43,15 @@ class DockerEnvironments:
         *,
         network: Callable[[], Awaitable[None]],
         packages: Packages,
+        importer: Importer,
     ) -> None:
         self._engine = engine
         self._names = names
         self._ctx = ctx
         self._packages = packages
+        self._importer = importer
+        #: names of images that are being taken in
+        self._taking: set[str] = set()
         self._setups = Setups(engine, names, settings, network)
         self._packaging = Packaging(engine, names)
         self._building = Building(
@@ -167,6 +172,7 @@ class DockerEnvironments:
                 await self._marks.remove(name)
         busy = [self._names.pending(f"{CONTAINER}/{name}:") for name in self._turns.busy]
         await self._packaging.forget_pending(CONTAINER, but=busy)
+        await self._packaging.forget_pending(ARCHIVE, but=self._taking)
         await self._building.sweep()
 
     async def _tidy(self, name: str, known: Mapping[str, Version]) -> None:
@@ -210,3 +216,14 @@ class DockerEnvironments:
 
     async def build(self, context: Path, dockerfile: str, progress: Progress) -> Package:
         return await self._packages.describe(await self._building.build(context, dockerfile, progress))
+
+    async def take(self, archive: Path, progress: Progress) -> Package:
+        reference = self._packaging.pending(ARCHIVE)
+        self._taking.add(reference)
+        try:
+            return await self._importer.archive(archive, "", lambda _: reference, progress)
+        except BaseException:
+            await self._packaging.untag(reference)
+            raise
+        finally:
+            self._taking.discard(reference)

@@ -1,7 +1,5 @@
-"""Environment containers of a real daemon, and what images are made of without the code under test."""
+"""Environment containers of a real daemon, and what is there of them without the code under test."""
 
-import asyncio
-import hashlib
 import io
 import json
 import tarfile
@@ -13,44 +11,13 @@ from kohakuriver_docker.environments import DockerEnvironments
 from kohakuriver_docker.names import Names
 
 from kohakuriver.hooks.environments import Terminal
-from kohakuriver.hooks.packages import Layer, Package, Version
+from kohakuriver.hooks.packages import Package, Version
 from kohakuriver.hooks.values import Image
-from kohakuriver.testing.dockerd import IMAGE, Dockerd
+from kohakuriver.testing.dockerd import IMAGE
 
 from .docker_kit import DockerKit
 
-LIMIT = 25
 IMAGE_OF_TESTS = Image(kind="oci", reference=IMAGE)
-
-
-class Saved:
-    """Describes images by `docker save`."""
-
-    def __init__(self, dockerd: Dockerd) -> None:
-        self._dockerd = dockerd
-
-    async def describe(self, image: str) -> Package:
-        return await asyncio.to_thread(self._describe, image)
-
-    def _describe(self, image: str) -> Package:
-        path = self._dockerd.directory / "saved.tar"
-        self._dockerd.docker("save", "-o", str(path), image)
-        with tarfile.open(path) as tar:
-            item = json.load(tar.extractfile("manifest.json"))[0]
-            config = tar.extractfile(item["Config"]).read()
-            sizes = [tar.getmember(_followed(tar, name)).size for name in item["Layers"]]
-        path.unlink()
-        digests = json.loads(config)["rootfs"]["diff_ids"]
-        return Package(
-            digest="sha256:" + hashlib.sha256(config).hexdigest(),
-            config=config,
-            layers=tuple(Layer(digest=digest, size=size) for digest, size in zip(digests, sizes, strict=True)),
-        )
-
-
-def _followed(tar: tarfile.TarFile, name: str) -> str:
-    member = tar.getmember(name)
-    return member.linkname.removeprefix("../") if member.issym() else name
 
 
 class EnvironmentsKit(DockerKit):
@@ -58,14 +25,7 @@ class EnvironmentsKit(DockerKit):
     async def environments(self) -> AsyncIterator[DockerEnvironments]:
         """A life of the runner."""
         async with self.open() as backend:
-            yield DockerEnvironments(
-                backend._engine,
-                backend._names,
-                backend._settings,
-                self.context(),
-                network=backend._bodies.network,
-                packages=Saved(self.dockerd),
-            )
+            yield backend.environments
 
     def ours(self, name: str) -> list[str]:
         """Names of the containers of an environment."""
@@ -101,7 +61,7 @@ class EnvironmentsKit(DockerKit):
 @asynccontextmanager
 async def tidied(kit: EnvironmentsKit) -> AsyncIterator[DockerEnvironments]:
     """A life that leaves nothing."""
-    async with kit.environments() as opened, asyncio.timeout(LIMIT):
+    async with kit.environments() as opened:
         yield opened
         for one in await opened.list():
             await opened.delete(one.name)

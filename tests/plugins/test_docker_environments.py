@@ -135,7 +135,7 @@ async def test_what_is_no_name_reaches_no_container(environments, name: str) -> 
 async def test_tasks_and_environments_do_not_see_each_other(environments, kit, tmp_path: Path) -> None:
     await make(environments)
     async with kit.open() as backend:
-        handle, run = await begin(backend, kit.job(("sleep", "999")))
+        handle, _ = await begin(backend, kit.job(("sleep", "999")))
         try:
             assert [one.name for one in await environments.list()] == ["env"]
             assert len(await backend.found()) == 1
