@@ -62,8 +62,7 @@ class Dispatch:
             log.warning("a runner knows no leases; update it", extra={"action": "assign", "node": member.name})
             return
         self._sent[task.attempt] = self.clock.monotonic()
-        environment = self.environment(task.spec.container)
-        member.session.send(assignment(task, reserved, self.owner(task.owner), environment))
+        member.session.send(assignment(task, reserved, self.owner(task.owner), self.environment(task.spec.container)))
 
     def wish(self, task: Task) -> None:
         """Sends what is wanted of the current attempt."""

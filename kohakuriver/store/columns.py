@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from tortoise.fields import BigIntField
-from tortoise.fields.base import Field
+from tortoise.fields import BigIntField, ForeignKeyField
+from tortoise.fields.base import Field, OnDelete
 from tortoise.indexes import Index
 from tortoise.models import Model
 
@@ -23,6 +23,11 @@ class IdField(BigIntField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "primary_key": True, "generated": False})
+
+
+def to(model: str, **more: Any) -> Any:
+    """A reference to a row of that model, which cannot go while it is referred to."""
+    return ForeignKeyField(f"store.{model}", on_delete=OnDelete.RESTRICT, related_name=False, **more)
 
 
 class PartialUnique(NamedTuple):

@@ -7,7 +7,7 @@ import msgspec
 
 from kohakuriver.domain.environments import version_name
 from kohakuriver.store.columns import micros, moment
-from kohakuriver.store.models import EnvironmentRow, VersionRow
+from kohakuriver.store.environment_models import EnvironmentRow, VersionRow
 from kohakuriver.store.reader import Reader
 from kohakuriver.store.write import Statement, delete, insert, update
 

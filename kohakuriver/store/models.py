@@ -6,13 +6,12 @@ Every index has a name, because `migrate.py` makes lost ones again. Comments are
 and `#:` in the tables, and its migrations cut them at a semicolon.
 """
 
-from typing import Any
-
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from kohakuriver.store.columns import IdField, PartialUnique
+from kohakuriver.store.columns import IdField, PartialUnique, to
+from kohakuriver.store.environment_models import EnvironmentRow, VersionRow
 
 PARTIAL_UNIQUE = (
     PartialUnique("uq_nodes_live_name", "nodes", ("name",), "state = 'active'"),
@@ -23,10 +22,6 @@ PARTIAL_UNIQUE = (
         "device IS NOT NULL AND share_milli = 1000",
     ),
 )
-
-
-def _to(model: str, **more: Any) -> Any:
-    return fields.ForeignKeyField(f"store.{model}", on_delete=fields.RESTRICT, related_name=False, **more)
 
 
 # What the store knows of itself: cluster, incarnation, epoch, schema.
@@ -61,7 +56,7 @@ class UserRow(Model):
 # How a provider knows a person; `secret` is a password hash where the provider keeps one here.
 class IdentityRow(Model):
     id = IdField()
-    user = _to("UserRow")
+    user = to("UserRow")
     provider = fields.CharField(max_length=64)
     subject = fields.CharField(max_length=255)
     secret = fields.TextField(null=True)
@@ -86,8 +81,8 @@ class GroupRow(Model):
 # Who is in which group; the id is `<group>.<user>`.
 class MembershipRow(Model):
     id = fields.CharField(max_length=48, primary_key=True)
-    group = _to("GroupRow")
-    user = _to("UserRow")
+    group = to("GroupRow")
+    user = to("UserRow")
 
     class Meta:
         table = "memberships"
@@ -98,7 +93,7 @@ class MembershipRow(Model):
 # Signed-in browsers; the id is the SHA-256 of the cookie, in hex.
 class SessionRow(Model):
     id = fields.CharField(max_length=64, primary_key=True)
-    user = _to("UserRow")
+    user = to("UserRow")
     created = fields.BigIntField()
     seen = fields.BigIntField()
     expires = fields.BigIntField()
@@ -116,7 +111,7 @@ class SessionRow(Model):
 # API tokens; only the hash of the secret half is kept.
 class TokenRow(Model):
     id = fields.CharField(max_length=10, primary_key=True)
-    user = _to("UserRow")
+    user = to("UserRow")
     name = fields.CharField(max_length=64)
     hash = fields.CharField(max_length=64)
     # JSON list of words
@@ -139,7 +134,7 @@ class OnceRow(Model):
     # the user id or node name that it is bound to
     subject = fields.CharField(max_length=255)
     hash = fields.CharField(max_length=64)
-    created_by = _to("UserRow", null=True)
+    created_by = to("UserRow", null=True)
     created = fields.BigIntField()
     expires = fields.BigIntField()
     used = fields.BigIntField(null=True)
@@ -202,14 +197,14 @@ _NARROWED_LISTS = tuple(
 class TaskRow(Model):
     id = IdField()
     batch = fields.BigIntField()
-    owner = _to("UserRow")
+    owner = to("UserRow")
     kind = fields.CharField(max_length=16)
     name = fields.CharField(max_length=255, null=True)
     status = fields.CharField(max_length=16)
     wanted = fields.CharField(max_length=16)
     wish = fields.BigIntField(default=0)
     version = fields.BigIntField(default=0)
-    node = _to("NodeRow", null=True)
+    node = to("NodeRow", null=True)
     generation = fields.BigIntField(default=0)
     # JSON of domain.tasks.TaskSpec
     spec = fields.TextField()
@@ -251,9 +246,9 @@ class TaskRow(Model):
 # One run of a task; the id is `<task>.<generation>`.
 class AttemptRow(Model):
     id = fields.CharField(max_length=40, primary_key=True)
-    task = _to("TaskRow")
+    task = to("TaskRow")
     generation = fields.BigIntField()
-    node = _to("NodeRow")
+    node = to("NodeRow")
     # life of the runner's journal that it was placed in
     epoch = fields.BigIntField(default=0)
     # what became of it, as host/ledger.py names it
@@ -287,9 +282,9 @@ class AttemptRow(Model):
 class ReservationRow(Model):
     # `<task>.<generation>` or `<task>.<generation>/<device>`
     id = fields.CharField(max_length=160, primary_key=True)
-    task = _to("TaskRow")
+    task = to("TaskRow")
     generation = fields.BigIntField()
-    node = _to("NodeRow")
+    node = to("NodeRow")
     cell = fields.BigIntField(null=True)
     cpu_milli = fields.BigIntField(default=0)
     # JSON list of whole cores of its own
@@ -312,7 +307,7 @@ class ReservationRow(Model):
 # What a runner said, each (node, epoch, seq) once; the id is `<node>.<epoch>.<seq>`.
 class ReportRow(Model):
     id = fields.CharField(max_length=64, primary_key=True)
-    node = _to("NodeRow")
+    node = to("NodeRow")
     epoch = fields.BigIntField()
     seq = fields.BigIntField()
     # `<task>.<generation>`; empty when the report is about the node
@@ -359,7 +354,7 @@ class EventRow(Model):
 class OutputRow(Model):
     # `<task>.<generation>/<stream>`
     id = fields.CharField(max_length=56, primary_key=True)
-    attempt = _to("AttemptRow")
+    attempt = to("AttemptRow")
     stream = fields.CharField(max_length=8)
     # bytes that the task wrote; with `at_least` it may have been more
     size = fields.BigIntField()
@@ -380,7 +375,7 @@ class OutputRow(Model):
 # What was answered to a request with an Idempotency-Key, each (owner, key) once: the id is `<owner>:<key>`.
 class IdempotencyRow(Model):
     id = fields.CharField(max_length=160, primary_key=True)
-    owner = _to("UserRow")
+    owner = to("UserRow")
     key = fields.CharField(max_length=128)
     # SHA-256 of the request's body, in hex
     body_hash = fields.CharField(max_length=64)
@@ -393,43 +388,8 @@ class IdempotencyRow(Model):
         indexes = (Index(fields=("created",), name="ix_idempotency_created"),)
 
 
-# Named series of versions. Kept without versions too, so that no number comes twice.
-class EnvironmentRow(Model):
-    name = fields.CharField(max_length=63, primary_key=True)
-    # the highest number that was ever set aside
-    highest = fields.BigIntField(default=0)
-    created = fields.BigIntField()
-
-    class Meta:
-        table = "environments"
-
-
-# Immutable versions; the id is `<name>:<number>`. A row exists once all of the version lies where nodes can have it.
-class VersionRow(Model):
-    id = fields.CharField(max_length=84, primary_key=True)
-    environment = _to("EnvironmentRow")
-    number = fields.BigIntField()
-    # of the image
-    digest = fields.CharField(max_length=71)
-    # bytes of all layers
-    size = fields.BigIntField(default=0)
-    syncer = fields.CharField(max_length=64)
-    # the syncer's own
-    locator = fields.TextField(default="")
-    # JSON list of contents in the host's blob store
-    blobs = fields.TextField(default="[]")
-    # who made it, in words
-    author = fields.CharField(max_length=255)
-    note = fields.TextField(default="")
-    created = fields.BigIntField()
-    # it is being removed: nobody can name it any more
-    removing = fields.BooleanField(default=False)
-
-    class Meta:
-        table = "environment_versions"
-        unique_together = (("environment", "number"),)
-
-
-MODELS: tuple[type[Model], ...] = tuple(
-    value for value in list(globals().values()) if isinstance(value, type) and value.__module__ == __name__
+MODELS: tuple[type[Model], ...] = (
+    *(value for value in list(globals().values()) if isinstance(value, type) and value.__module__ == __name__),
+    EnvironmentRow,
+    VersionRow,
 )

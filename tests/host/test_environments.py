@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from kohakuriver.domain.tasks import Status
 from kohakuriver.errors import Conflict, Invalid, Malformed, NotAllowed, NotFound, PluginError
 from kohakuriver.host.environments import containers, images, orders, removal, versions
 from kohakuriver.host.environments.builder import NoBuilder
@@ -20,7 +19,6 @@ from kohakuriver.wire.environments import (
     DeleteContainer,
     ImportVersion,
     PackageContainer,
-    PublishReference,
     RemoveVersion,
     SettleContainer,
     Sweep,
@@ -28,7 +26,7 @@ from kohakuriver.wire.environments import (
 from kohakuriver.wire.envs_api import DONE, FAILED, BuildQuery, NewContainer, PackageAsk, ReferenceAsk
 
 from .env_kit import ended, told, until
-from .kit import exited, stored, submit
+from .kit import exited, submit
 
 
 @pytest.fixture
@@ -336,84 +334,3 @@ async def test_which_node_builds(host):
     parts.settings = replace(parts.settings, builder="three")
     with pytest.raises(NoBuilder, match="no such node"):
         parts.builder()
-
-
-async def base(host, ann, builder, answer):
-    """A task in the default environment, while that is being made."""
-    builder.answers[PublishReference] = answer
-    (task,) = await submit(host, ann)
-    assert host.board.get(task).spec.container == "kohakuriver-base:1"
-    await builder.heard(PublishReference)
-    return task
-
-
-def reason(host, task):
-    return host.scheduler.full().reasons[task]
-
-
-async def test_a_task_waits_for_the_default_environment_and_starts_in_it(host, ann, builder):
-    go = asyncio.Event()
-
-    async def slow(talk):
-        await talk.tell("fetching python", 1 << 20, 4 << 20)
-        await go.wait()
-        await talk.result(published(talk.ask))
-
-    task = await base(host, ann, builder, slow)
-    (other,) = await submit(host, ann, container="kohakuriver-base")
-    await until(lambda: "fetching python" in host.environments.waiting.reasons()[task].text)
-    await host.scheduler.tick()
-    assert host.board.get(task).status is Status.PENDING
-    assert reason(host, task).code == "environment"
-    go.set()
-    await until(lambda: not host.environments.waiting.names())
-    await host.scheduler.tick()
-    assert {host.board.get(one).status for one in (task, other)} == {Status.ASSIGNED}
-    assert (await builder.peer.pipe.heard(link.Assign)).environment.number == 1
-    assert len(builder.of(PublishReference)) == 1
-
-
-async def test_what_cannot_be_made_ends_its_tasks_with_the_cause_and_is_tried_anew_by_the_next(host, ann, builder):
-    async def fails(talk):
-        await talk.fail("not_found", "no such image: python")
-
-    task = await base(host, ann, builder, fails)
-    await until(lambda: host.environments.making.number is None)
-    await host.environments.waiting.tick()
-    ended_task = await stored(host, task)
-    assert (ended_task.status, ended_task.exit.reason) == (
-        Status.FAILED,
-        "environment kohakuriver-base could not be made of python:3.12-alpine: no such image: python",
-    )
-    del builder.answers[PublishReference]
-    (again,) = await submit(host, ann)
-    assert host.board.get(again).spec.container == "kohakuriver-base:2"
-
-
-async def test_the_default_environment_is_begun_again_by_the_next_host(tmp_path, clock):
-    async with opened_host(tmp_path, clock=clock) as host:
-        ann = await add_account(host, "ann")
-        async with building(await add_node(host, "builder")) as builder:
-            task = await base(host, ann, builder, lambda _: asyncio.Event().wait())
-    async with opened_host(tmp_path, clock=clock) as host:
-        assert host.board.get(task).status is Status.PENDING
-        assert reason(host, task).code == "environment"
-        builder_again = type(builder.peer)(host, host.roster.named("builder"))
-        async with building(builder_again) as builder:
-            assert (await builder.heard(PublishReference)).number == 1
-            await until(lambda: not host.environments.waiting.names())
-            await host.scheduler.tick()
-            assert host.board.get(task).status is Status.ASSIGNED
-
-
-async def test_a_builder_that_went_away_makes_the_default_environment_later(host, ann, builder):
-    async def breaks(talk):
-        talk.end.close()
-
-    task = await base(host, ann, builder, breaks)
-    await until(lambda: host.environments.making.operation.state == FAILED)
-    assert host.board.get(task).status is Status.PENDING
-    del builder.answers[PublishReference]
-    await builder.peer.drop()
-    await builder.peer.connect()
-    await until(lambda: host.environments.catalog.get("kohakuriver-base:1") is not None)

@@ -66,8 +66,8 @@ def body_of(operation):
         "uncordon_card": {"device": "0"},
         "publish_reference": {"image": "debian:12"},
         "create_container": {"name": "my-env", "image": "debian:12"},
-        "make_folder": {"path": "/root/a"},
-        "rename_file": {"path": "/root/a", "to": "/root/b"},
+        "make_folder": {"path": "/srv/a"},
+        "rename_file": {"path": "/srv/a", "to": "/srv/b"},
         "list_missing": {"digests": []},
         "create_node_token": {"name": f"m{secrets.token_hex(6)}"},
     }
@@ -111,7 +111,7 @@ class Asker:
         if word in ORIGINS:
             headers["Origin"] = ORIGINS[word]
         path = urls.fill(route.path, **(parts or await self.town.parts())) + QUERIES.get(word, "")
-        path += "?path=/root" if route.operation in AT_PATH else ""
+        path += "?path=/srv" if route.operation in AT_PATH else ""
         body = body_of(route.operation) if route.body is not None else None
         async with self.http.request(route.method, self.url + path, headers=headers, json=body) as response:
             endless = response.status == 101 or (word == "follow" and response.status == 200)

@@ -142,14 +142,14 @@ async def test_files_go_in_and_out_byte_for_byte(web, builder):
 
     builder.answers[FileAsk] = files
     data = bytes(range(256)) * 3000
-    path = at(urls.CONTAINER_CONTENT, "/root/a b", mode=0o600)
+    path = at(urls.CONTAINER_CONTENT, "/srv/a b", mode=0o600)
     assert (await web.ask("PUT", path, as_="operator", data=data)).status == 204
-    assert kept == {"/root/a b": (data, 0o600)}
-    read = await web.get(at(urls.CONTAINER_CONTENT, "/root/a b"), as_="operator")
+    assert kept == {"/srv/a b": (data, 0o600)}
+    read = await web.get(at(urls.CONTAINER_CONTENT, "/srv/a b"), as_="operator")
     assert (read.status, read.body) == (200, data)
-    lost = await web.get(at(urls.CONTAINER_CONTENT, "/root/b"), as_="operator")
-    assert (lost.status, lost.json["detail"]) == (404, "there is no /root/b")
-    assert (await web.get(at(urls.CONTAINER_STAT, "/root/a b"), as_="operator")).json["name"] == "a b"
+    lost = await web.get(at(urls.CONTAINER_CONTENT, "/srv/b"), as_="operator")
+    assert (lost.status, lost.json["detail"]) == (404, "there is no /srv/b")
+    assert (await web.get(at(urls.CONTAINER_STAT, "/srv/a b"), as_="operator")).json["name"] == "a b"
     empty = await web.ask("PUT", at(urls.CONTAINER_CONTENT, "/e"), as_="operator", data=b"")
     assert (empty.status, kept["/e"]) == (204, (b"", None))
     assert (await web.get(at(urls.CONTAINER_CONTENT, "/e"), as_="operator")).body == b""

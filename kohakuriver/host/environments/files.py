@@ -115,7 +115,7 @@ def check_path(path: str, field: str = "path") -> str:
     """The path, if it is absolute and says where it leads. Raises Invalid."""
     parts = path.split("/")
     if not path.startswith("/") or len(path) > LONGEST_PATH or ".." in parts or "\0" in path:
-        raise Invalid("a path here is absolute, without `..`", field=field, value=path, limit="such as /root/data")
+        raise Invalid("a path here is absolute, without `..`", field=field, value=path, limit="such as /srv/data")
     return posixpath.normpath(path)
 
 
