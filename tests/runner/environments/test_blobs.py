@@ -13,7 +13,7 @@ from kohakuriver.runner.environments import blobs as module
 from kohakuriver.runner.environments.blobs import HostBlobs
 from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.testing.syncing import silent
-from kohakuriver.wire import codec
+from kohakuriver.wire import codec, urls
 from kohakuriver.wire.environments import Missing, MissingAsk
 
 CONTENT = bytes(range(256)) * 9000
@@ -39,8 +39,8 @@ class Store:
     async def start(self):
         app = web.Application(client_max_size=2**30)
         app.router.add_post("/node/missing-blobs", self._missing)
-        app.router.add_put("/node/blobs/{digest}", self._put)
-        app.router.add_get("/node/blobs/{digest}", self._get)
+        app.router.add_put(urls.NODE_BLOB, self._put)
+        app.router.add_get(urls.NODE_BLOB, self._get)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
@@ -244,7 +244,7 @@ async def test_a_silent_host_is_given_up(blobs, store, tmp_path, monkeypatch):
         await asyncio.Event().wait()
 
     app = web.Application()
-    app.router.add_get("/node/blobs/{digest}", silence)
+    app.router.add_get(urls.NODE_BLOB, silence)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
