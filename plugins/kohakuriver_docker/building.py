@@ -52,8 +52,8 @@ class Building:
         self._packaging = packaging
         self._network = network
         self._folder = ctx.state / "builds"
-        #: names of the images that are being built, by the file that tells of their parts
-        self._under_way: dict[Path, str] = {}
+        #: files that tell of the parts of images that are being built
+        self._under_way: set[Path] = set()
 
     async def build(self, context: Path, dockerfile: str, progress: Progress) -> str:
         """The digest of the image. Raises Invalid for a context that is no tar, PluginError with the last lines."""
@@ -62,7 +62,7 @@ class Building:
             await self._network()
         reference = self._packaging.pending(BUILD)
         notes = self._folder / secrets.token_hex(8)
-        self._under_way[notes] = reference
+        self._under_way.add(notes)
         try:
             await self._build(context, dockerfile, reference, notes, _Log(progress))
             digest = (await inspect(self._engine, reference)).id
@@ -70,7 +70,7 @@ class Building:
             await self._packaging.untag(reference)
             raise
         finally:
-            del self._under_way[notes]
+            self._under_way.discard(notes)
             with contextlib.suppress(KohakuRiverError):  # else the next sweep does it
                 if await self._forget(notes):
                     await self._ctx.in_thread(_unlink, notes)
@@ -114,10 +114,9 @@ class Building:
             if notes not in self._under_way:
                 await self._forget(notes)
                 await self._ctx.in_thread(_unlink, notes)
-        await self._packaging.forget_pending(BUILD, but=self._under_way.values())
 
     async def _forget(self, notes: Path) -> bool:
-        """Removes the images that the file tells of, newest first; what has a name or is used stays. Whether none does."""
+        """Removes the images that the file tells of, but not what has a name or is used. Whether none is left."""
         free = True
         for image in reversed(await self._ctx.in_thread(_noted, notes)):
             try:

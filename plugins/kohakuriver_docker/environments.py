@@ -5,6 +5,7 @@ Every step may be the last: what a step needs to know of the one before stands i
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.inspected import inspect
 from kohakuriver_docker.marks import Mark, Marks
 from kohakuriver_docker.names import Names
-from kohakuriver_docker.packaging import ARCHIVE, CONTAINER, Packaging
+from kohakuriver_docker.packaging import ARCHIVE, BUILD, CONTAINER, YOUTH, Packaging
 from kohakuriver_docker.setups import ORIGIN, Setup, Setups
 from kohakuriver_docker.terminal import Terminals
 from kohakuriver_docker.turns import Turns
@@ -50,8 +51,8 @@ class DockerEnvironments:
         self._ctx = ctx
         self._packages = packages
         self._importer = importer
-        #: names of images that are being taken in
-        self._taking: set[str] = set()
+        #: when the packages of this life were made that may be on their way to becoming versions
+        self._made: dict[str, float] = {}
         self._setups = Setups(engine, names, settings, network)
         self._packaging = Packaging(engine, names)
         self._building = Building(
@@ -124,7 +125,9 @@ class DockerEnvironments:
         await self._setups.stop(found.id)
         digest = await self._packaging.commit(name, found, progress)
         await self._marks.write(name, Mark(container=found.id, ran=ran, digest=digest))
-        return await self._packages.describe(digest)
+        package = await self._packages.describe(digest)
+        self._made[name] = time.monotonic()
+        return package
 
     async def _restore(self, name: str, container: str, ran: bool) -> None:
         """As it was before a packaging that came to nothing."""
@@ -148,6 +151,7 @@ class DockerEnvironments:
                 if mark.ran:
                     await self._setups.start(found.id)
             await self._marks.remove(name)
+            self._made.pop(name, None)
         await self._packaging.forget_digest(version.digest)
 
     async def _replace(self, name: str, found: Setup, version: Version) -> Setup:
@@ -170,9 +174,8 @@ class DockerEnvironments:
         for name in set(await self._marks.all()) - self._turns.busy:
             if await self._setups.look(name) is None:
                 await self._marks.remove(name)
-        busy = [self._names.pending(f"{CONTAINER}/{name}:") for name in self._turns.busy]
-        await self._packaging.forget_pending(CONTAINER, but=busy)
-        await self._packaging.forget_pending(ARCHIVE, but=self._taking)
+        for kind in (CONTAINER, BUILD, ARCHIVE):
+            await self._packaging.forget_pending(kind)
         await self._building.sweep()
 
     async def _tidy(self, name: str, known: Mapping[str, Version]) -> None:
@@ -180,14 +183,18 @@ class DockerEnvironments:
         mark = await self._marks.read(name)
         if mark is not None and mark.digest in known:
             await self._settle(name, known[mark.digest])
-            return
+        elif time.monotonic() - self._made.get(name, -YOUTH) >= YOUTH:
+            await self._undo(name, found, mark)
+        if not self._terminals.counts.get(name):
+            await self._terminals.clear(found.id, name)
+
+    async def _undo(self, name: str, found: Setup, mark: Mark | None) -> None:
+        """What a packaging or a settling left that nobody goes on with."""
         successor = await self._setups.successor(name)
         if successor is not None:
             await self._setups.remove(successor.id)
         if mark is not None:
             await self._restore(name, found.id, mark.ran)
-        if not self._terminals.counts.get(name):
-            await self._terminals.clear(found.id, name)
 
     async def shell(
         self, name: str, argv: Sequence[str], *, columns: int, rows: int, env: Mapping[str, str]
@@ -219,11 +226,8 @@ class DockerEnvironments:
 
     async def take(self, archive: Path, progress: Progress) -> Package:
         reference = self._packaging.pending(ARCHIVE)
-        self._taking.add(reference)
         try:
             return await self._importer.archive(archive, "", lambda _: reference, progress)
         except BaseException:
             await self._packaging.untag(reference)
             raise
-        finally:
-            self._taking.discard(reference)

@@ -8,7 +8,8 @@ import io
 import logging
 import secrets
 import tarfile
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,6 +29,8 @@ MOST_LAYERS = 99
 #: seconds of a commit, a squash or a load: gigabytes on a slow disk
 COMMIT = 3600.0
 CHUNK = 1 << 20
+#: seconds in which an image that was made becomes a version, or nothing will come of it
+YOUTH = 6 * 3600.0
 #: what a commit would otherwise take from the container instead of the image below it
 KEPT = ("Entrypoint", "Cmd", "Healthcheck", "StopSignal")
 #: where a container's own images are named, and those of no container
@@ -54,10 +57,14 @@ class Packaging:
     def __init__(self, engine: Engine, names: Names) -> None:
         self._engine = engine
         self._names = names
+        #: names that this life gave, and when: their images may be on their way to becoming versions
+        self._given: dict[str, float] = {}
 
     def pending(self, kind: str, name: str = "") -> str:
         """A new local name for an image that is no version yet."""
-        return f"{self._names.pending(f'{kind}/{name}' if name else kind)}:{secrets.token_hex(8)}"
+        reference = f"{self._names.pending(f'{kind}/{name}' if name else kind)}:{secrets.token_hex(8)}"
+        self._given[reference] = time.monotonic()
+        return reference
 
     async def commit(self, name: str, found: Setup, progress: Progress) -> str:
         """The digest of an image of the stopped container as it is, under the configuration of the image below."""
@@ -139,15 +146,25 @@ class Packaging:
             if error.status == 409:
                 logger.info("an image is still in use", extra={"action": "untag", "image": reference})
 
-    async def forget_pending(self, kind: str, name: str = "*", *, but: Collection[str] = ()) -> None:
-        """Takes away the names of images that are no version's, except those that begin so."""
+    async def forget_pending(self, kind: str, name: str = "") -> None:
+        """Takes away the names of images that are no version's: all of a container's, else those that nobody may be
+        publishing any more.
+        """
         begins = self._names.pending(kind)
-        filters = msgspec.json.encode({"reference": [f"{begins}/{name}" if kind == CONTAINER else begins]}).decode()
+        wanted = f"{begins}/{name or '*'}" if kind == CONTAINER else begins
+        filters = msgspec.json.encode({"reference": [wanted]}).decode()
         listed = await self._engine.ask(list[_Tagged], "/images/json", params={"filters": filters}, limit=LONG)
         for reference in [tag for item in listed for tag in item.tags or []]:
-            if reference.startswith(begins) and not reference.startswith(tuple(but)):
+            if reference.startswith(begins) and (name or not self._is_young(reference)):
                 logger.info("an image that no version names is removed", extra={"image": reference})
                 await self.untag(reference)
+
+    def _is_young(self, reference: str) -> bool:
+        given = self._given.get(reference)
+        if given is not None and time.monotonic() - given < YOUTH:
+            return True
+        self._given.pop(reference, None)
+        return False
 
     async def forget_digest(self, digest: str) -> None:
         """Takes away the names under which this image waited to become a version."""

@@ -124,6 +124,9 @@ async def test_an_archive_is_taken_whatever_names_it_brings(environments, kit, t
     kit.dockerd.docker("save", "-o", str(path), "foreign/name:1")
     kit.dockerd.docker("rmi", "foreign/name:1")
     await environments.sweep({})
+    assert built.digest in kit.images()
+    async with kit.environments() as later:
+        await later.sweep({})
     assert built.digest not in kit.images()
     package = await environments.take(path, Notes())
     assert package.digest == built.digest
