@@ -17,6 +17,7 @@ from kohakuriver.host.environments.parts import Environments
 from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
 from kohakuriver.host.owners import Owners
+from kohakuriver.host.preparing import Preparing
 from kohakuriver.host.reports import Reports
 from kohakuriver.host.roster import Roster
 from kohakuriver.host.scheduler import Scheduler
@@ -57,6 +58,7 @@ class Host:
     links: Links
     waits: Waits
     environments: Environments
+    preparing: Preparing
     #: of those who ask what would become of tasks
     foresight: Turns
     loops: list[asyncio.Task[None]] = field(default_factory=list)

@@ -17,6 +17,7 @@ from kohakuriver.host.commits import Commits
 from kohakuriver.host.conduct import CLOSED, MISBEHAVED
 from kohakuriver.host.dispatch import Dispatch
 from kohakuriver.host.inventory import fault
+from kohakuriver.host.preparing import Preparing
 from kohakuriver.host.reports import Reports
 from kohakuriver.host.roster import Member
 from kohakuriver.host.session import (
@@ -71,6 +72,7 @@ class Links:
     reports: Reports
     stock: Stock
     streams: Streams
+    preparing: Preparing
     woken: Callable[[], None]
     returned: Callable[[Member, Sequence[link.Held]], Coroutine[None, None, list[link.Wish]]]
     ended: Callable[[Member, Sequence[link.Report]], Coroutine[None, None, None]]
@@ -230,6 +232,7 @@ class Links:
             case link.Heartbeat():
                 self._beat(member, message)
             case link.Progress():
+                self.preparing.take(member.id, message.attempt, message.note)
                 self.changes.publish("progress", message.attempt[:40])
             case link.DialFailed():
                 self.streams.refused(message.ticket, member.id, message.reason)

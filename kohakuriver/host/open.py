@@ -21,6 +21,7 @@ from kohakuriver.host.ledger import Ledger
 from kohakuriver.host.link import Links
 from kohakuriver.host.liveness import Liveness
 from kohakuriver.host.owners import Owners, person_of
+from kohakuriver.host.preparing import Preparing
 from kohakuriver.host.reports import Reports
 from kohakuriver.host.retention import Retention
 from kohakuriver.host.returned import Returned
@@ -58,7 +59,8 @@ async def open_host(
     scheduler = Scheduler(board=board, roster=roster, ledger=ledger, clock=clock, limits=owners, strategy=strategy)
     dependencies = await _dependencies(store, board, ledger, scheduler)
     waits = Waits()
-    ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow]
+    preparing = Preparing(board)
+    ledger.followers += [dispatch.follow, dependencies.follow, scheduler.follow, waits.follow, preparing.follow]
     streams = Streams(lambda node, message: _dial(roster, node, message))
     environments = await open_environments(
         settings=settings, reader=store.reader, group=group, threads=threads, clock=clock, ids=ids, changes=changes,
@@ -82,6 +84,7 @@ async def open_host(
         reports=reports,
         stock=Stock(clock=clock, ids=ids, commits=commits, changes=changes, woken=scheduler.wake),
         streams=streams,
+        preparing=preparing,
         woken=scheduler.wake,
         returned=Returned(store.reader, ledger).sort_out,
         ended=archive.ended,
@@ -92,7 +95,7 @@ async def open_host(
         commits=commits, board=board, roster=roster, owners=owners, changes=changes, ends=ends, ledger=ledger,
         scheduler=scheduler, dependencies=dependencies, dispatch=dispatch, reports=reports, streams=streams,
         blobs=blobs, archive=archive, links=links, waits=waits, foresight=Turns(clock),
-        environments=environments,
+        environments=environments, preparing=preparing,
     )  # fmt: skip
     links.held = lambda member, held: _held(host, member, held)
     resume_base(host)

@@ -83,7 +83,8 @@ def view(host: Host, actor: Actor, task: Task, plan: Plan | None = None) -> Task
     """The task as this actor may see it."""
     if plan is None and task.status in WAITING:
         plan = host.scheduler.full()
-    return task_view(actor, task, owners=host.owners, roster=host.roster, now=host.clock.monotonic(), plan=plan)
+    now, preparing = host.clock.monotonic(), host.preparing.told(task)
+    return task_view(actor, task, owners=host.owners, roster=host.roster, now=now, plan=plan, preparing=preparing)
 
 
 async def show_task(host: Host, actor: Actor, ref: str) -> TaskView:

@@ -13,10 +13,12 @@ from kohakuriver.wire.many import AfterView, ArrayView, RetryView
 WAITING = frozenset({Status.PENDING, Status.PENDING_APPROVAL})
 
 
-def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: float, plan: Plan | None) -> TaskView:
+def task_view(
+    actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: float, plan: Plan | None, preparing: str = ""
+) -> TaskView:
     """The task. Without the right to its details, the fields from `command` on are null.
 
-    `plan` gives the reason of a waiting task; `now` is monotonic.
+    `plan` gives the reason of a waiting task, `preparing` is how far one is that is about to start; `now` is monotonic.
     """
     spec, seen = task.spec, visible(actor, task.owner)
     view = TaskView(
@@ -49,6 +51,8 @@ def task_view(actor: Actor, task: Task, *, owners: Owners, roster: Roster, now: 
     )
     if not seen:
         return view
+    if preparing:
+        view.reason = ReasonView(code="starting", text=preparing)
     view.command = list(spec.argv)
     view.script = spec.script
     view.env = dict(spec.env)
