@@ -86,7 +86,7 @@ CONTAINER_FOLDERS = CONTAINER + "/files/folders"
 CONTAINER_RENAME = CONTAINER + "/files/rename"
 OPERATIONS = API + "/operations"
 OPERATION = OPERATIONS + "/{operation}"
-IMAGES = API + "/images"
+IMAGES = API + "/node-images"
 NODE_IMAGES = API + "/nodes/{node}/images"
 
 GPUS = API + "/gpus"

@@ -174,7 +174,7 @@ def test_images_of_all_nodes_or_of_one(call, peer):
         "used": True, "environment": "my-env:3", "problem": None,
     }  # fmt: skip
     silent = {**image, "node": "n2", "digest": "", "names": [], "environment": None, "problem": "it is not connected"}
-    peer.on("GET", "/api/v1/images", {"items": [image, silent], "next": None})
+    peer.on("GET", "/api/v1/node-images", {"items": [image, silent], "next": None})
     peer.on("GET", "/api/v1/nodes/n1/images", {"items": [image], "next": None})
     ran = call("docker", "images")
     assert "it is not connected" in ran.out

@@ -187,7 +187,7 @@ async def test_our_names_and_addresses_are_taken(web, name):
 
 
 def test_every_kind_of_error_has_a_status():
-    assert set(STATUSES.values()) <= {400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503, 507}
+    assert set(STATUSES.values()) <= {400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 502, 503, 507}
 
 
 @pytest.mark.parametrize(

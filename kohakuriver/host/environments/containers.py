@@ -39,7 +39,6 @@ async def list_containers(host: Host, actor: Actor) -> Page[ContainerView]:
 
 async def create_container(host: Host, actor: Actor, new: NewContainer) -> OperationView:
     """Makes one of an image or of a version, and starts it."""
-    await audited(host, actor, "container_create", container=new.name, image=new.image, environment=new.environment)
     check_environment(new.name)
     if (new.image is None) == (new.environment is None):
         raise Invalid("say of what: either an image or an environment", field="image", limit="one of the two")
@@ -49,6 +48,7 @@ async def create_container(host: Host, actor: Actor, new: NewContainer) -> Opera
         version = host.environments.catalog.find(new.environment or "", "environment")
         question = CreateContainer(name=new.name, version=wire_version(version))
     builder = host.environments.builder()
+    await audited(host, actor, "container_create", container=new.name, image=new.image, environment=new.environment)
 
     async def work(operation: Operation) -> None:
         forget_settling(host, new.name)
@@ -75,11 +75,12 @@ async def delete_container(host: Host, actor: Actor, name: str) -> None:
 
 
 async def _short(host: Host, actor: Actor, verb: str, name: str, question: Ask) -> None:
-    await audited(host, actor, f"container_{verb}", container=name)
     check_environment(name, "container")
     parts = host.environments
+    builder = parts.builder()
+    await audited(host, actor, f"container_{verb}", container=name)
     with parts.operations.claim(name):
-        await parts.asker.ask(parts.builder().id, question, Done)
+        await parts.asker.ask(builder.id, question, Done)
     host.changes.publish("container", name, verb)
 
 

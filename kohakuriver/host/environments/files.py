@@ -105,10 +105,11 @@ async def _ask(host: Host, actor: Actor, question: FileAsk) -> FileList:
 
 
 async def _audited(host: Host, actor: Actor, question: FileAsk) -> None:
-    detail = {"container": question.name, "path": question.path, "to": question.to}
-    await audited(host, actor, f"file_{question.verb}", **detail)
     check_environment(question.name, "container")
     check_path(question.path)
+    host.environments.builder()
+    detail = {"container": question.name, "path": question.path, "to": question.to}
+    await audited(host, actor, f"file_{question.verb}", **detail)
 
 
 def check_path(path: str, field: str = "path") -> str:

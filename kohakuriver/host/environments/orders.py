@@ -92,8 +92,9 @@ class Upload:
 
 async def package_container(host: Host, actor: Actor, name: str, ask: PackageAsk) -> OperationView:
     """The container becomes the next version of the environment of its name, and is made anew of it."""
-    await audited(host, actor, "package", container=name, note=ask.note, force=ask.force)
     check_environment(name, "container")
+    host.environments.builder()
+    await audited(host, actor, "package", container=name, note=ask.note, force=ask.force)
     syncer = host.settings.environment_syncer
     order = Order(
         environment=name,
@@ -113,8 +114,9 @@ async def build_version(
     host: Host, actor: Actor, name: str, query: BuildQuery, pieces: AsyncIterator[bytes]
 ) -> OperationView:
     """Builds from a tar of the context; returns once the builder has all of that. Raises what broke the upload off."""
-    await audited(host, actor, "build", environment=name, dockerfile=query.dockerfile, note=query.note)
     check_environment(name, "environment")
+    host.environments.builder()
+    await audited(host, actor, "build", environment=name, dockerfile=query.dockerfile, note=query.note)
     syncer = host.settings.environment_syncer
     order = Order(
         environment=name,
@@ -127,8 +129,9 @@ async def build_version(
 
 async def import_version(host: Host, actor: Actor, name: str, note: str, pieces: AsyncIterator[bytes]) -> OperationView:
     """Takes an archive as `docker save` writes it; returns once the builder has all of it."""
-    await audited(host, actor, "import", environment=name, note=note)
     check_environment(name, "environment")
+    host.environments.builder()
+    await audited(host, actor, "import", environment=name, note=note)
     syncer = host.settings.environment_syncer
     order = Order(
         environment=name,
@@ -141,9 +144,10 @@ async def import_version(host: Host, actor: Actor, name: str, note: str, pieces:
 
 async def publish_reference(host: Host, actor: Actor, name: str, ask: ReferenceAsk) -> OperationView:
     """The image behind a reference becomes the next version."""
-    await audited(host, actor, "reference", environment=name, image=ask.image, note=ask.note)
     check_environment(name, "environment")
     check_image(ask.image)
+    host.environments.builder()
+    await audited(host, actor, "reference", environment=name, image=ask.image, note=ask.note)
     syncer = host.settings.environment_syncer
     order = Order(
         environment=name,
@@ -185,8 +189,6 @@ async def _nothing(version: StoredVersion) -> None:
 
 
 def _started(host: Host, kind: str, actor: Actor, order: Order, then: Then = _nothing) -> OperationView:
-    host.environments.builder()
-
     async def work(operation: Operation) -> None:
         forget_settling(host, order.environment)
         version = await publish(host, operation, order)
@@ -198,7 +200,6 @@ def _started(host: Host, kind: str, actor: Actor, order: Order, then: Then = _no
 
 async def _uploaded(host: Host, kind: str, actor: Actor, order: Order, pieces: AsyncIterator[bytes]) -> OperationView:
     upload = Upload()
-    host.environments.builder()
 
     async def work(operation: Operation) -> None:
         try:

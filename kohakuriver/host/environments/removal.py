@@ -30,7 +30,6 @@ MOST_NAMED = 3
 
 async def remove_versions(host: Host, actor: Actor, environment: str, number: int | None) -> OperationView:
     """Removes one version of an environment, or all of it. Raises NotFound, Conflict (an open task is to run in it)."""
-    await audited(host, actor, "remove", environment=environment, number=number)
     check_environment(environment, "environment")
     catalog = host.environments.catalog
     if number is None:
@@ -38,6 +37,7 @@ async def remove_versions(host: Host, actor: Actor, environment: str, number: in
         versions = [version for version in catalog.of(environment) if not version.removing]
     else:
         versions = [catalog.find(f"{environment}:{number}", "version")]
+    await audited(host, actor, "remove", environment=environment, number=number)
     with host.environments.operations.claim(environment):
         await mark(host, versions, by(actor))
 

@@ -45,11 +45,12 @@ class Wanted:
 @asynccontextmanager
 async def opened_shell(host: Host, actor: Actor, wanted: Wanted) -> AsyncIterator[Conversation]:
     """The builder's side of it. Raises NotAllowed, Invalid, NoBuilder, Unreachable before anything is joined."""
-    await audited(host, actor, "shell", container=wanted.container, argv=" ".join(wanted.argv)[:500])
     check_environment(wanted.container, "container")
     if len(wanted.argv) > MOST_WORDS or any("\0" in word or len(word) > LONGEST_WORD for word in wanted.argv):
         raise Invalid("that is no command", field="argv", limit=f"{MOST_WORDS} words without NUL bytes")
     parts = host.environments
+    builder = parts.builder()
+    await audited(host, actor, "shell", container=wanted.container, argv=" ".join(wanted.argv)[:500])
     question = Shell(
         name=wanted.container,
         argv=list(wanted.argv),
@@ -57,7 +58,7 @@ async def opened_shell(host: Host, actor: Actor, wanted: Wanted) -> AsyncIterato
         rows=wanted.rows,
         env={"TERM": wanted.term},
     )
-    async with parts.asker.opened(parts.builder().id, question) as talk:
+    async with parts.asker.opened(builder.id, question) as talk:
         yield talk
 
 
