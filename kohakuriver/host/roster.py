@@ -15,7 +15,7 @@ from kohakuriver.errors import NotFound
 from kohakuriver.host.conduct import Conduct
 from kohakuriver.host.session import Session
 from kohakuriver.host.use import NodeUse
-from kohakuriver.wire.link import BackendInfo, Heartbeat, WireCell
+from kohakuriver.wire.link import BackendInfo, Heartbeat, SyncerInfo, WireCell
 from kohakuriver.wire.machine import cell_of
 
 #: heartbeats kept for graphs: five minutes at the usual pace
@@ -39,6 +39,8 @@ class Member:
     cordons: dict[str, Cordon] = field(default_factory=dict)
     cells: list[WireCell] = field(default_factory=list)
     backends: list[BackendInfo] = field(default_factory=list)
+    #: as its runner told last since this host started
+    syncers: list[SyncerInfo] = field(default_factory=list)
     epoch: int = 0
     boot: str = ""
     version: str = ""

@@ -68,6 +68,7 @@ class Stock:
                 member.labels = labels
                 member.cordons = {**member.cordons, **cordons}
                 member.learn(cells, hello.backends, hello.pinnable)
+                member.syncers = hello.syncers
 
             return self._rows(member, cordons, now, columns), then
 
@@ -83,6 +84,7 @@ class Stock:
             same = (cells, refresh.backends) == (member.cells, member.backends)
             member.cordons = {**member.cordons, **cordons}
             member.learn(cells, refresh.backends, refresh.pinnable)
+            member.syncers = refresh.syncers
         self.woken()
         self.changes.publish("node", member.id)
 

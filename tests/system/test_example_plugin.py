@@ -56,8 +56,11 @@ def test_the_list_of_plugins_shows_where_it_is(cluster: Cluster) -> None:
     rows = {row["name"]: row for row in json.loads(cluster.cli("plugins", "-o", "json").stdout)["items"]}
     example = rows["example"]
     assert (example["distribution"], example["version"], example["api"]) == ("kohakuriver-example", "0.1.0", 1)
-    assert (example["state"], example["nodes"], example["provides"]) == ("on nodes", ["one"], ["backend example"])
-    assert example["probes"] == ["one: example: commands run without limits"]
+    assert (example["state"], example["nodes"]) == ("on nodes", ["one"])
+    assert example["provides"] == ["backend example", "syncer example"]
+    assert example["probes"] == ["one: example: commands run without limits", "one: example: ok"]
+    assert rows["direct"]["probes"] == ["one: direct: ok"]
+    assert "[plugins.nfs] path" in rows["nfs"]["probes"][0]
     assert rows["process"]["state"] == "enabled"
 
 

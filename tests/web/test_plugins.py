@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from kohakuriver.host.roster import Member
 from kohakuriver.web.api.plugins import with_nodes
 from kohakuriver.wire import api
-from kohakuriver.wire.link import BackendInfo
+from kohakuriver.wire.link import BackendInfo, SyncerInfo
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -42,3 +42,12 @@ def test_a_plugin_that_only_nodes_have_is_told_with_their_package():
 def test_a_runner_that_does_not_name_its_plugins_is_told_by_its_backends():
     (found,) = with_nodes([], [node("old", BackendInfo(name="process"))])
     assert (found.name, found.distribution, found.api, found.nodes) == ("process", "", None, ["old"])
+
+
+def test_syncers_are_told_beside_the_backends_with_what_their_probes_say():
+    far, near = node("b", BackendInfo(name="odd", plugin="odd", package="odd 1")), node("a")
+    far.syncers = [SyncerInfo(name="nfs", usable=False, problems=["not mounted"]), SyncerInfo(name="odd")]
+    near.syncers = [SyncerInfo(name="nfs")]
+    (nfs, odd) = with_nodes([installed("nfs", "syncer nfs")], iter([far, near]))
+    assert (nfs.nodes, nfs.probes, nfs.provides) == (["a", "b"], ["a: nfs: ok", "b: nfs: not mounted"], ["syncer nfs"])
+    assert (odd.state, odd.nodes, odd.provides) == ("on nodes", ["b"], ["backend odd", "syncer odd"])
