@@ -49,8 +49,9 @@ class Runner:
         self.env = clean_environment(self.home, **cluster.more)
         process = {"enabled": True, "idle_seconds": 1, **settings.pop("process", {})}
         docker = {"enabled": False, **settings.pop("docker", {})}
+        more = {f"plugins.{name}": section for name, section in settings.pop("plugins", {}).items()}
         runner = {"data_dir": str(self.data), **settings}
-        write_config(self.home, {"runner": runner, "plugins.process": process, "plugins.docker": docker})
+        write_config(self.home, {"runner": runner, "plugins.process": process, "plugins.docker": docker, **more})
         self.server = Server(
             words=["--role", "runner"],
             log=cluster.top / f"{name}.log", env=self.env, before=before,
@@ -131,10 +132,14 @@ class Cluster:
 
     def cli(self, *words: str, within: float = 120.0, data: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """A command of the admin, in the host's namespace."""
+        return run(words, self.as_admin(**env), before=self.before, within=within, data=data)
+
+    def as_admin(self, **env: str) -> dict[str, str]:
+        """The environment of the admin's commands."""
         more = {"KOHAKURIVER_URL": self.url, "KOHAKURIVER_TOKEN": self.api.token, **env}
         if self.url.startswith("https"):
             more["KOHAKURIVER_FINGERPRINT"] = self.fingerprint
-        return run(words, {**self.env, **more}, before=self.before, within=within, data=data)
+        return {**self.env, **more}
 
     @property
     def fingerprint(self) -> str:

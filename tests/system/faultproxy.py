@@ -61,6 +61,8 @@ class FaultProxy:
         self.rules: list[Rule] = []
         #: messages that went through, for those who want to know what was said
         self.heard: list[tuple[Way, Message]] = []
+        #: is told of all bytes that come, for those who count
+        self.tap: Callable[[Way, bytes], None] | None = None
         self.heal()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -218,6 +220,8 @@ class _Connection:
             while data := source.recv(ONE_READ):
                 if not self.proxy.flows(way):
                     continue
+                if self.proxy.tap is not None:
+                    self.proxy.tap(way, data)
                 waiting += data
                 if not head_done:
                     end = waiting.find(b"\r\n\r\n")
