@@ -224,7 +224,7 @@ class ChangeView(View, kw_only=True, omit_defaults=True):
     """One line of the event stream: this changed; ask for it again if you show it."""
 
     id: int
-    #: task, node, user or hello
+    #: task, node, user, environment, container, operation or hello
     kind: str
     ref: str = ""
     status: str | None = None

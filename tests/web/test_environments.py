@@ -12,7 +12,7 @@ from kohakuriver.domain.access import Role
 from kohakuriver.host import enrol
 from kohakuriver.net.streams import open_stream
 from kohakuriver.store.models import EventRow
-from kohakuriver.testing.builders import building, published
+from kohakuriver.testing.builders import BACKEND, building, published
 from kohakuriver.testing.hosts import add_account
 from kohakuriver.testing.runners import PATIENCE, Peer
 from kohakuriver.wire import api, codec, envs_api, frames, urls
@@ -35,11 +35,16 @@ DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 PACKED = zstandard.compress(CONTENT)
 
 
+async def joined(host, name):
+    """The credential of a new node."""
+    root = await add_account(host, f"root-of-{name}", Role.ADMIN)
+    made = await enrol.make_token(host, root, api.NewNodeToken(name=name))
+    return (await enrol.join(host, api.Join(token=made.token, name=name), "127.0.0.1")).credential
+
+
 @pytest.fixture
 async def credential(host):
-    root = await add_account(host, "root", Role.ADMIN)
-    made = await enrol.make_token(host, root, api.NewNodeToken(name="builder"))
-    return (await enrol.join(host, api.Join(token=made.token, name="builder"), "127.0.0.1")).credential
+    return await joined(host, "builder")
 
 
 @pytest.fixture
@@ -279,8 +284,31 @@ async def test_a_builder_brings_contents_while_it_publishes_and_nodes_fetch_part
 async def test_a_node_fetches_nothing_that_it_does_not_need(web, host, builder, credential):
     async with host.environments.contents.publishing(builder.peer.member.id):
         await blob(web, "PUT", credential, data=PACKED)
-    root = await add_account(host, "root2", Role.ADMIN)
-    made = await enrol.make_token(host, root, api.NewNodeToken(name="other"))
-    other = (await enrol.join(host, api.Join(token=made.token, name="other"), "127.0.0.1")).credential
+    other = await joined(host, "other")
     assert (await blob(web, "GET", other)).status == 404
     assert (await blob(web, "PUT", other, data=PACKED)).status == 409
+
+
+async def test_a_node_fetches_what_a_task_needs_that_it_holds(web, host, builder, credential):
+    async with host.environments.contents.publishing(builder.peer.member.id):
+        await blob(web, "PUT", credential, data=PACKED)
+    builder.answers[PackageContainer] = lambda talk: talk.result(published(talk.ask, blobs=[DIGEST]))
+    made = await web.post(urls.fill(urls.CONTAINER_PACKAGE, container="my-env"), as_="operator", json={})
+    assert (await followed(web, made.json))[-1]["state"] == "done"
+    worker = await joined(host, "worker")
+    peer = Peer(host, host.roster.named("worker"))
+    peer.backends = [BACKEND]
+    await peer.connect()
+    assert (await blob(web, "GET", worker)).status == 404
+    task = {"command": ["true"], "container": "my-env", "targets": ["worker"]}
+    (number,) = (await web.post(urls.TASKS, as_="user", json=task)).json["tasks"]
+    shown = (await web.get(urls.fill(urls.TASK, task=number), as_="user")).json
+    assert (shown["container"], shown["image"]) == ("my-env:1", None)
+    await host.scheduler.tick()
+    assert (await blob(web, "GET", worker)).body == PACKED
+
+
+async def test_a_plan_says_that_the_default_environment_is_still_to_be_made(web, host, builder):
+    plan = (await web.post(urls.PLAN, as_="user", json={"command": ["true"]})).json
+    assert (plan["starting"], plan["places"][0]["reason"]["code"]) == (0, "environment")
+    assert host.environments.catalog.names() == []

@@ -54,7 +54,7 @@ class Conversation:
                 return
             for one in frames.frames(kind, data):
                 await self.connection.write(one)
-        except ConnectionError:
+        except OSError:
             raise errors.Unreachable("the node broke off; try again") from None
 
     async def frames(self) -> AsyncIterator[tuple[Kind, bytes]]:
@@ -63,7 +63,7 @@ class Conversation:
             while data := await self.connection.read(PIECE):
                 for one in self.reader.feed(data):
                     yield one
-        except ConnectionError:
+        except OSError:
             raise errors.Unreachable("the node broke off; try again") from None
         except errors.Malformed as error:
             raise errors.PluginError(f"the node sent what cannot be read: {error.message}") from None

@@ -101,7 +101,7 @@ async def _typed(talk: Conversation, client: Connection) -> None:
                 if kind not in TYPED:
                     return
                 await talk.send(kind, payload)
-    except (ConnectionError, Malformed):
+    except (OSError, Malformed):
         return
     except Unreachable:
         # what the builder said before it went is still read beside
@@ -120,7 +120,7 @@ async def _printed(talk: Conversation, client: Connection) -> tuple[int | None, 
         except (KohakuRiverError, ValueError) as failed:
             error = failed if isinstance(failed, KohakuRiverError) else Unreachable(str(failed))
         await client.write(frames.frame(Kind.ERROR, codec.encode(Failure(code=error.code, message=error.message))))
-    except ConnectionError:
+    except OSError:
         return None
     return None, error.message
 
