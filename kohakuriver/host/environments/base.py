@@ -13,6 +13,7 @@ from kohakuriver.host.environments.operations import Operation
 from kohakuriver.host.environments.publishing import Order, give_number, publish
 from kohakuriver.host.environments.removal import trim_all
 from kohakuriver.host.host import Host
+from kohakuriver.host.views import WAITING
 from kohakuriver.wire.environments import PublishReference
 from kohakuriver.wire.envs_api import RUNNING
 
@@ -84,7 +85,7 @@ def resume_base(host: Host) -> None:
     parts = host.environments
     default = host.settings.default_container_name
     parts.waiting.progress = lambda name: progress_of(host, name).text
-    parts.waiting.expect(host.board.all())
+    parts.waiting.expect(task for task in host.board.all() if task.status in WAITING)
     for name in parts.waiting.names():
         environment, number = parse_version(name)
         if environment == default and number == parts.catalog.highest(default):
