@@ -146,7 +146,7 @@ class DockerEnvironments:
         if mark is not None and mark.digest == version.digest:
             with contextlib.suppress(NotFound):  # it was deleted in the meantime: the version stays
                 found = await self._setups.find(name)
-                if found.id == mark.container:
+                if found.id == mark.container and not found.state.running:
                     found = await self._replace(name, found, version)
                 if mark.ran:
                     await self._setups.start(found.id)
@@ -168,9 +168,9 @@ class DockerEnvironments:
         return await self._setups.find(name)
 
     async def sweep(self, known: Mapping[str, Version]) -> None:
-        for one in await self.list():
-            with contextlib.suppress(NotFound, Conflict), self._turns.alone(one.name, "tidied up"):
-                await self._tidy(one.name, known)
+        for name in await self._setups.names():
+            with contextlib.suppress(NotFound, Conflict), self._turns.alone(name, "tidied up"):
+                await self._tidy(name, known)
         for name in set(await self._marks.all()) - self._turns.busy:
             if await self._setups.look(name) is None:
                 await self._marks.remove(name)

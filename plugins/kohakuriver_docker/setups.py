@@ -16,7 +16,7 @@ from kohakuriver.errors import Conflict, Invalid, NotFound, PluginError
 from kohakuriver.hooks.environments import EnvironmentContainer
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.container import State
-from kohakuriver_docker.engine import LONG, Engine, EngineError
+from kohakuriver_docker.engine import LONG, Engine, EngineError, Unreachable
 from kohakuriver_docker.inspected import Inspected
 from kohakuriver_docker.names import ENVIRONMENT, PREFIX, Names
 from kohakuriver_docker.order import CAPABILITIES, LOGS
@@ -31,7 +31,7 @@ FOREVER = "2147483647"
 #: seconds for its programs to end before they are killed
 GRACE = "10"
 #: seconds: the daemon adds up what was written
-MEASURED = 60.0
+MEASURED = 20.0
 #: what init says of a program that is not there or cannot be run
 NO_PROGRAM = re.compile(r"Exited \((126|127)\)")
 
@@ -118,17 +118,35 @@ class Setups:
         return found if same else None
 
     async def list(self, shells: Mapping[str, int]) -> Sequence[EnvironmentContainer]:
-        """All of them, by name."""
-        filters = msgspec.json.encode({"label": [self._names.filter, ENVIRONMENT]}).decode()
-        params = {"all": "1", "size": "1", "filters": filters}
+        """All of them, by name; without what they have written where adding that up takes too long."""
+        known: int | None = 0
+        try:
+            listed = await self._listed("1", MEASURED)
+        except Unreachable:
+            listed, known = await self._listed("0", LONG), None
         found: dict[str, EnvironmentContainer] = {}
-        for item in await self._engine.ask(list[_Listed], "/containers/json", params=params, limit=MEASURED):
-            name = self._names.environment_of(item.labels)
-            if f"/{self._names.environment(name)}" in item.names:
-                found[name] = _told(name, item, shells.get(name, 0))
-            elif f"/{self._names.successor(name)}" in item.names and name:
-                found.setdefault(name, _told(name, item, 0))
+        for name, is_successor, item in listed:
+            if is_successor:  # whoever replaces one died, or is about to rename it
+                found.setdefault(name, _told(name, item, known, 0))
+            else:
+                found[name] = _told(name, item, known, shells.get(name, 0))
         return [found[name] for name in sorted(found)]
+
+    async def names(self) -> Sequence[str]:
+        """Those of all environments that have a container."""
+        return sorted({name for name, _, _ in await self._listed("0", LONG)})
+
+    async def _listed(self, size: str, limit: float) -> Sequence[tuple[str, bool, _Listed]]:
+        filters = msgspec.json.encode({"label": [self._names.filter, ENVIRONMENT]}).decode()
+        params = {"all": "1", "size": size, "filters": filters}
+        found = []
+        for item in await self._engine.ask(list[_Listed], "/containers/json", params=params, limit=limit):
+            name = self._names.environment_of(item.labels)
+            if name and f"/{self._names.environment(name)}" in item.names:
+                found.append((name, False, item))
+            elif name and f"/{self._names.successor(name)}" in item.names:
+                found.append((name, True, item))
+        return found
 
     async def make(self, name: str, image: Inspected, origin: str, *, successor: bool = False) -> str:
         """The id of a new container of the image; it does not run. Raises Conflict when its name is taken, PluginError
@@ -244,7 +262,8 @@ class Setups:
         }
 
 
-def _told(name: str, item: _Listed, shells: int) -> EnvironmentContainer:
+def _told(name: str, item: _Listed, least: int | None, shells: int) -> EnvironmentContainer:
+    """`least`: what an unsaid size means."""
     state: Literal["running", "stopped", "broken"] = "running" if item.state == "running" else "stopped"
     note = ""
     if item.state == "dead":
@@ -257,7 +276,7 @@ def _told(name: str, item: _Listed, shells: int) -> EnvironmentContainer:
         base=item.image,
         origin=item.labels.get(ORIGIN, ""),
         created=datetime.fromtimestamp(item.created, UTC),
-        size=item.size or 0,
+        size=least if item.size is None else item.size,
         shells=shells,
         note=note,
     )

@@ -114,8 +114,9 @@ class Terminals:
         mark = secrets.token_hex(16)
         self._open[mark] = name
         try:
-            made = await self._make(found.id, argv, {**env, leftovers.MARK: mark})
-            stream = await hijack(self._engine, f"/exec/{made}/start", {"Detach": False, "Tty": True})
+            size = {"ConsoleSize": [rows, columns]}  # for daemons that know it: API 1.42
+            made = await self._make(found.id, argv, {**env, leftovers.MARK: mark}, size)
+            stream = await hijack(self._engine, f"/exec/{made}/start", {"Detach": False, "Tty": True, **size})
         except EngineError as error:
             del self._open[mark]
             if error.status == 409:
@@ -145,7 +146,9 @@ class Terminals:
             else:
                 return
 
-    async def _make(self, container: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
+    async def _make(
+        self, container: str, argv: Sequence[str], env: Mapping[str, str], size: Mapping[str, object]
+    ) -> str:
         letters = ",".join(secrets.choice(string.ascii_letters) for _ in range(DETACH_LETTERS))
         body = {
             "AttachStdin": True,
@@ -156,6 +159,7 @@ class Terminals:
             "User": "0:0",
             "Env": [f"{key}={value}" for key, value in env.items()],
             "Cmd": list(argv),
+            **size,
         }
         path = f"/containers/{container}/exec"
         made = await self._engine.ask(dict[str, str], path, method="POST", body=body, limit=LONG)
