@@ -27,6 +27,7 @@ def container(found: EnvironmentContainer) -> Container:
         created=found.created,
         size=found.size,
         shells=found.shells,
+        note=found.note,
     )
 
 
