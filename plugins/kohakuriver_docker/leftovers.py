@@ -45,9 +45,11 @@ def _read(folder: Path, container: str) -> Process | None:
         if container not in (folder / "cgroup").read_text():
             return None
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        environment = (folder / "environ").read_bytes()
     except OSError:
         return None
+    environment = b""
+    with contextlib.suppress(OSError):  # it has ended, or this process may not see it and will not end it either
+        environment = (folder / "environ").read_bytes()
     if fields[0] in "ZX":
         return None
     name = f"{MARK}=".encode()

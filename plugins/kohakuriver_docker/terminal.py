@@ -5,7 +5,6 @@ The connection is the terminal's and nobody else's; its end ends the program wit
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import string
 from collections import Counter
@@ -20,8 +19,6 @@ from kohakuriver_docker import leftovers
 from kohakuriver_docker.engine import LONG, Engine, EngineError
 from kohakuriver_docker.hijack import Hijacked, hijack
 from kohakuriver_docker.setups import Setup
-
-logger = logging.getLogger(__name__)
 
 #: seconds between two questions for the end of a program whose output nobody reads
 LOOK = 1.0
@@ -87,10 +84,24 @@ class DockerTerminal:
                 return
             try:
                 await self._owner.end(self._container, self._name, self._mark)
+                if not await self._is_over():
+                    raise PluginError(
+                        f"container {self._name}: a terminal cannot be ended from here; stop the container"
+                    )
             finally:
                 await self._stream.close()
                 self._over.set()
             self._closed = True
+
+    async def _is_over(self) -> bool:
+        """Whether the daemon says so, too: processes of another machine, or of a user namespace, are not seen here."""
+        with contextlib.suppress(PluginError):  # it does not know of it any more, or is away
+            for _ in range(CODE_LOOKS):
+                if not (await self._owner.inspect(self._id)).running:
+                    return True
+                await asyncio.sleep(CODE_PAUSE)
+            return False
+        return True
 
 
 class Terminals:
