@@ -5,7 +5,6 @@ Every step may be the last: what a step needs to know of the one before stands i
 
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.inspected import inspect
 from kohakuriver_docker.marks import Mark, Marks
 from kohakuriver_docker.names import Names
-from kohakuriver_docker.packaging import ARCHIVE, BUILD, CONTAINER, YOUTH, Packaging
+from kohakuriver_docker.packaging import ARCHIVE, BUILD, CONTAINER, Packaging
 from kohakuriver_docker.setups import ORIGIN, Setup, Setups
 from kohakuriver_docker.terminal import Terminals
 from kohakuriver_docker.turns import Turns
@@ -51,8 +50,6 @@ class DockerEnvironments:
         self._ctx = ctx
         self._packages = packages
         self._importer = importer
-        #: when the packages of this life were made that may be on their way to becoming versions
-        self._made: dict[str, float] = {}
         self._setups = Setups(engine, names, settings, network)
         self._packaging = Packaging(engine, names)
         self._building = Building(
@@ -125,9 +122,7 @@ class DockerEnvironments:
         await self._setups.stop(found.id)
         digest = await self._packaging.commit(name, found, progress)
         await self._marks.write(name, Mark(container=found.id, ran=ran, digest=digest))
-        package = await self._packages.describe(digest)
-        self._made[name] = time.monotonic()
-        return package
+        return await self._packages.describe(digest)
 
     async def _restore(self, name: str, container: str, ran: bool) -> None:
         """As it was before a packaging that came to nothing."""
@@ -151,7 +146,6 @@ class DockerEnvironments:
                 if mark.ran:
                     await self._setups.start(found.id)
             await self._marks.remove(name)
-            self._made.pop(name, None)
         await self._packaging.forget_digest(version.digest)
 
     async def _replace(self, name: str, found: Setup, version: Version) -> Setup:
@@ -183,7 +177,7 @@ class DockerEnvironments:
         mark = await self._marks.read(name)
         if mark is not None and mark.digest in known:
             await self._settle(name, known[mark.digest])
-        elif time.monotonic() - self._made.get(name, -YOUTH) >= YOUTH:
+        else:  # who asks has no packaging under way, so nothing will come of this one
             await self._undo(name, found, mark)
         if not self._terminals.counts.get(name):
             await self._terminals.clear(found.id, name)

@@ -255,3 +255,12 @@ def layered(kit, folder: Path, config: dict, count: int) -> str:
     content = {f"{digest}.json": text, **dict(zip(names, layers, strict=True)), "manifest.json": manifest.encode()}
     kit.dockerd.docker("load", input=tar_of(content), limit=300)
     return f"sha256:{digest}"
+
+
+async def test_a_container_whose_package_became_no_version_is_as_before_after_a_sweep(environments, kit) -> None:
+    await make(environments)
+    base = kit.inspect("env")["Image"]
+    await environments.commit("env", force=False, progress=Notes())
+    assert not kit.inspect("env")["State"]["Running"]
+    await environments.sweep({})
+    assert (kit.inspect("env")["State"]["Running"], kit.inspect("env")["Image"], kit.pending()) == (True, base, [])

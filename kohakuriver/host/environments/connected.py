@@ -41,9 +41,10 @@ async def builder_connected(host: Host, member: Member) -> None:
 async def _sweep(host: Host, member: Member) -> None:
     """What interrupted operations left goes, unless one is under way that this builder still works at."""
     parts = host.environments
-    known = [
-        WireVersion(environment=one.environment, number=one.number, digest=one.digest) for one in parts.catalog.all()
-    ]
     async with parts.contents.quiet() as quiet:
         if quiet:
+            known = [
+                WireVersion(environment=one.environment, number=one.number, digest=one.digest)
+                for one in parts.catalog.all()
+            ]
             await parts.asker.ask(member.id, Sweep(versions=known), Done, limit=SWEEP_SECONDS)
