@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import bare
 import commands
 import containers
+import environments
 import footprint
 import lists
 import planning
@@ -77,6 +78,7 @@ def figures(
         (("D1", "D2"), lambda: commands.commands(book, full=full)),
         (("C1", "C2", "C3"), lambda: footprint.memory(book, full=full)),
         (containers.FIGURES, lambda: containers.containers(book, named, full=full)),
+        (environments.FIGURES, lambda: environments.environments(book, named, full=full)),
         (("H1",), lambda: bare.from_nothing(book)),
         (("C4",), lambda: footprint.at_rest(book, full=full)),
         (("B7",), lambda: planning.placements(book, full=full)),

@@ -172,15 +172,21 @@ class Cluster:
             time.sleep(0.2)
 
     def add_runner(
-        self, name: str = "node1", plugins: Mapping[str, Any] = PROCESSES, program: Sequence[str] = PROGRAM
+        self,
+        name: str = "node1",
+        plugins: Mapping[str, Any] = PROCESSES,
+        program: Sequence[str] = PROGRAM,
+        url: str | None = None,
     ) -> Process:
-        """A runner process, online; with plain processes enabled unless `plugins` has other sections."""
+        """A runner process, online; with plain processes enabled unless `plugins` has other sections. `url`: where it
+        dials when that is not the host itself.
+        """
         data = self.place.top / name / "data"
         process = self.place.process(
             name, ["--role", "runner"], {"runner": {"data_dir": str(data)}, **plugins}, program=program
         )
         data.mkdir(mode=0o700, exist_ok=True)
-        (data / "node.json").write_text(json.dumps(self.credential(name)))
+        (data / "node.json").write_text(json.dumps({**self.credential(name), **({"url": url} if url else {})}))
         (data / "node.json").chmod(0o600)
         self.runners.append(process)
         process.start()
