@@ -77,6 +77,7 @@ async def test_a_number_that_came_to_nothing_is_not_given_again(host, boss, buil
     operation = await package(host, boss)
     assert (operation.state, operation.error.code) == (FAILED, "storage_full")
     assert await all_versions(host.store.reader) == []
+    assert builder.asked[-1] == Sweep(), "the container is to be as before"
     del builder.answers[PackageContainer]
     assert (await package(host, boss)).number == 2
     assert await all_environments(host.store.reader) == {"my-env": 2}

@@ -7,15 +7,11 @@ from kohakuriver.host.environments.base import begin_base
 from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.orders import settle
 from kohakuriver.host.environments.removal import finish_removals
+from kohakuriver.host.environments.sweep import sweep_builder
 from kohakuriver.host.host import Host
 from kohakuriver.host.roster import Member
-from kohakuriver.wire.environments import Done, Sweep
-from kohakuriver.wire.link import WireVersion
 
 log = logging.getLogger(__name__)
-
-#: nobody publishes meanwhile
-SWEEP_SECONDS = 600.0
 
 
 async def builder_connected(host: Host, member: Member) -> None:
@@ -24,7 +20,7 @@ async def builder_connected(host: Host, member: Member) -> None:
     try:
         if parts.builder() is not member:
             return
-        await _sweep(host, member)
+        await sweep_builder(host, member)
         for name in list(parts.unsettled):
             if parts.operations.running(name) is None:
                 with parts.operations.claim(name):
@@ -36,15 +32,3 @@ async def builder_connected(host: Host, member: Member) -> None:
     except KohakuRiverError as error:
         log.warning("the builder was not swept: %s", error, extra={"action": "sweep", "node": member.name})
     begin_base(host)
-
-
-async def _sweep(host: Host, member: Member) -> None:
-    """What interrupted operations left goes, unless one is under way that this builder still works at."""
-    parts = host.environments
-    async with parts.contents.quiet() as quiet:
-        if quiet:
-            known = [
-                WireVersion(environment=one.environment, number=one.number, digest=one.digest)
-                for one in parts.catalog.all()
-            ]
-            await parts.asker.ask(member.id, Sweep(versions=known), Done, limit=SWEEP_SECONDS)

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kohakuriver.domain.environments import version_name
-from kohakuriver.errors import MovedOn, PluginError
+from kohakuriver.errors import KohakuRiverError, MovedOn, PluginError
 from kohakuriver.hooks.packages import DIGEST
 from kohakuriver.host import records
 from kohakuriver.host.cause import Cause
 from kohakuriver.host.environments.asks import LONG, Feed
 from kohakuriver.host.environments.operations import Operation
+from kohakuriver.host.environments.sweep import sweep_after
 from kohakuriver.host.host import Host
+from kohakuriver.host.roster import Member
 from kohakuriver.store.environments import StoredVersion, add_version, set_aside
 from kohakuriver.store.write import ConstraintFailed, WrongCount
 from kohakuriver.wire.environments import Ask, Published
@@ -47,6 +49,18 @@ async def publish(host: Host, operation: Operation, order: Order) -> StoredVersi
     member = parts.builder()
     number = await give_number(host, order.environment) if order.number is None else order.number
     operation.number = number
+    try:
+        version = await _published(host, operation, order, member)
+    except KohakuRiverError:
+        await sweep_after(host, member)
+        raise
+    log.info("a version was stored", extra={"action": "environment_version", "version": version.name})
+    return version
+
+
+async def _published(host: Host, operation: Operation, order: Order, member: Member) -> StoredVersion:
+    parts, number = host.environments, operation.number
+    assert number is not None
     async with parts.contents.publishing(member.id):
         published = await parts.asker.ask(
             member.id, order.question(number), Published, told=operation.progress, feed=order.feed, limit=LONG
@@ -65,7 +79,6 @@ async def publish(host: Host, operation: Operation, order: Order) -> StoredVersi
             parts.waiting.there(version.name)
 
         await host.commits.write([add_version(version), *records.events([event])], then)
-    log.info("a version was stored", extra={"action": "environment_version", "version": version.name})
     return version
 
 
