@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 #: of linux/fs.h
 RENAME_NOREPLACE, AT_FDCWD = 1, -100
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: the kernel gives up on .. in a path while anything is mounted or renamed anywhere, and says to try again
+TRIES, PAUSE = 1000, 0.002
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,10 +66,14 @@ def opened(place: Place, mountpoint: Path) -> Iterator[int]:
 def within(root: int, path: bytes, flags: int) -> int:
     """A descriptor of what the path leads to in there, links followed. Raises OSError."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=0, resolve=RESOLVE_IN_ROOT)
-    found = LIBC.syscall(OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.sizeof(how))
-    if found < 0:
-        raise _error(path)
-    return int(found)
+    for _ in range(TRIES):
+        found = LIBC.syscall(OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.sizeof(how))
+        if found >= 0:
+            return int(found)
+        if ctypes.get_errno() != errno.EAGAIN:
+            break
+        time.sleep(PAUSE)
+    raise _error(path)
 
 
 def rename(source: int, name: bytes, target: int, to: bytes) -> None:
