@@ -189,6 +189,8 @@ class DockerEnvironments:
             await self._setups.remove(successor.id)
         if mark is not None:
             await self._restore(name, found.id, mark.ran)
+        else:  # the daemon finishes a commit that nobody waits for any more
+            await self._packaging.forget_pending(CONTAINER, name)
 
     async def shell(
         self, name: str, argv: Sequence[str], *, columns: int, rows: int, env: Mapping[str, str]

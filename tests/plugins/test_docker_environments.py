@@ -264,3 +264,11 @@ async def test_a_container_whose_package_became_no_version_is_as_before_after_a_
     assert not kit.inspect("env")["State"]["Running"]
     await environments.sweep({})
     assert (kit.inspect("env")["State"]["Running"], kit.inspect("env")["Image"], kit.pending()) == (True, base, [])
+
+
+async def test_a_commit_that_the_daemon_finishes_when_nobody_waits_any_more_is_swept(environments, kit) -> None:
+    await make(environments)
+    late = environments._packaging.pending("container", "env")
+    kit.dockerd.docker("commit", *kit.ours("env"), late)
+    await environments.sweep({})
+    assert kit.pending() == []
