@@ -40,6 +40,7 @@ def shop(request: pytest.FixtureRequest, daemons: dict[str, Dockerd]) -> Iterato
 
 
 direct = pytest.mark.parametrize("shop", ["direct"], indirect=True)
+by_archives = pytest.mark.parametrize("shop", ["nfs"], indirect=True)
 by_contents = pytest.mark.parametrize("shop", ["direct", "registry"] if FULL else ["direct"], indirect=True)
 
 
@@ -149,6 +150,18 @@ def saved(shop: Workshop) -> bytes:
     path = shop.cluster.top / "whole.tar"
     shop.daemons[BUILDER].docker("save", "-o", str(path), IMAGE)
     return path.read_bytes()
+
+
+@by_archives
+def test_a_publishing_that_fails_leaves_the_container_as_it_was(shop: Workshop) -> None:
+    shop.create("kept")
+    shop.change("kept", "echo kept >/etc/word")
+    (shop.medium / ".kohakuriver").unlink()
+    assert "not mounted" in shop.refused("docker", "tar", "create", "kept")
+    (shop.medium / ".kohakuriver").touch()
+    shop.change("kept", "grep kept /etc/word")
+    assert shop.package("kept") == 2, "no number is given twice"
+    assert shop.versions("kept") == [2]
 
 
 @direct
