@@ -72,7 +72,7 @@ class Shop:
 
     def change(self, name: str, size: int) -> None:
         """So many bytes that nothing makes smaller are written in the container."""
-        write = f"dd if=/dev/urandom of=/root/change bs={size >> 3} count=8 2>/dev/null"
+        write = f"dd if=/dev/urandom of=/opt/change bs={size >> 3} count=8 2>/dev/null"
         self.typed("docker", "container", "shell", name, "--", "sh", "-c", write)
 
     def package(self, name: str) -> Packaged:

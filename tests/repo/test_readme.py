@@ -71,6 +71,7 @@ def test_it_says_what_newcomers_ask() -> None:
     asked = [
         "Two commands",
         "A first real cluster",
+        "Set up once, run on every node",
         "The command line in a page",
         "Settings",
         "Security",
