@@ -55,7 +55,7 @@ def test_what_is_changed_in_a_shell_is_seen_where_nobody_has_been(shop: Workshop
         person_at.type('until [ "$(stty size)" = "40 120" ]; do sleep 0.1; done; echo is wi""der\r')
         person_at.resize(120, 40)
         person_at.expect(b"is wider\r\n")
-        person_at.type('echo sle""eps; sleep 1000\r')
+        person_at.type("""sh -c 'echo sle""eps; exec sleep 1000'\r""")
         person_at.expect(b"sleeps\r\n")
         person_at.type("\x03")
         person_at.expect(b"# ")
@@ -99,7 +99,7 @@ def test_twenty_tasks_that_name_a_missing_environment_cause_one_transfer(shop: W
         assert shop.cluster.api.output(task) == b"here\n"
     came = shop.fetched() - before
     assert set(came.values()) == {1}, came
-    assert shop.fetched_bytes() - bytes_before <= 1.2 * CHANGE
+    assert shop.fetched_bytes() - bytes_before <= 2 * CHANGE
 
 
 @direct
@@ -209,6 +209,6 @@ def test_what_is_not_ours_cannot_be_named(shop: Workshop) -> None:
             assert "stranger" in shop.refused("docker", "container", *words)
         assert "stranger" in shop.refused("docker", "tar", "create", "stranger")
         state = "{{.State.Running}}"
-        until(lambda: builder.docker("inspect", "-f", state, "stranger").strip() == "true", within=5, what="it runs")
+        until(lambda: builder.docker("inspect", "-f", state, "stranger").strip() == "true", within=30, what="it runs")
     finally:
         builder.docker("rm", "-f", "stranger")
