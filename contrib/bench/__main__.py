@@ -58,7 +58,7 @@ def main() -> int:
     took = time.monotonic() - began
     print(f"{len(book.figures)} figures in {took:.0f} s, {len(missed)} goals missed; {loads()}")
     if not named and not args.full:
-        print(f"measured with --full, or where they are named: A5 {' '.join(sorted(LONG))}")
+        print(f"measured with --full, or where they are named: A5 G4 {' '.join(sorted(LONG))}")
     if args.json is not None:
         told = {"machine": about, "seconds": took, "figures": [figure.told() for figure in book.figures]}
         args.json.write_text(json.dumps(told, indent=1) + "\n")
