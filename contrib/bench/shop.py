@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import trees
@@ -44,6 +44,7 @@ class Shop:
     def add_node(self, name: str) -> None:
         """A node that has no image at all."""
         daemon = self.stack.enter_context(a_daemon())
+        self.stack.callback(_clear, daemon)
         daemon.docker("rmi", IMAGE)
         host, port = self.cluster.talk.url.removeprefix("http://").split(":")
         self.taps[name] = tap = Tap((host, int(port)))
@@ -138,6 +139,17 @@ def a_shop() -> Iterator[Shop]:
         cluster.start_host()
         cluster.add_runner(BUILDER, _plugins(builder))
         yield Shop(cluster, place, builder, plain, stack)
+
+
+def _clear(daemon: Dockerd) -> None:
+    """Returns when no container is left; one that is being removed already cannot be removed."""
+    for _ in range(30):
+        names = daemon.docker("ps", "-aq").split()
+        if not names:
+            return
+        with suppress(subprocess.CalledProcessError):
+            daemon.docker("rm", "-f", *names)
+        time.sleep(1)
 
 
 def _plugins(daemon: Dockerd) -> dict[str, dict[str, object]]:
