@@ -19,6 +19,9 @@ TIMEOUT = 30.0
 #: seconds for which the host may take nothing of an upload, or work on it without an answer
 UPLOAD_SILENCE = 600.0
 LARGEST_ANSWER = 64 * 1024 * 1024
+#: seconds of silence before the other side of a terminal is asked for a sign of life, then between questions, and how
+#: many
+KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 6}
 BROKEN = (http.client.HTTPException, ConnectionError, BrokenPipeError)
 
 
@@ -134,6 +137,7 @@ class Client:
                 raise self._refusal(response, self._read(response))
             sock = connection.sock
             assert sock is not None, "an upgraded connection stays open"
+            _notice_death(sock)
             sock.setblocking(False)
             early = b""
             with contextlib.suppress(OSError):  # nothing more has come
@@ -267,6 +271,14 @@ class Client:
     def _sentence(self, why: str) -> str:
         step = "name the host: --url or KOHAKURIVER_URL, or start a lab: kohakuriver serve --role all"
         return f"the host at {self.place.url} ({self.place.source}) cannot be reached: {why}; {step}"
+
+
+def _notice_death(sock: socket.socket) -> None:
+    """A stream that may be silent for days breaks soon after the other machine has vanished (tcp(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _reason(error: Exception) -> str:

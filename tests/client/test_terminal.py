@@ -255,3 +255,13 @@ def test_a_refusal_before_it_begins_is_an_error_of_the_api(screen):
     )
     with pytest.raises(NotAllowed, match="operators only"):
         joined(Far(lambda far: None, answer=answer + body), command, command)
+
+
+def test_a_machine_that_vanished_without_a_word_is_noticed():
+    far = Far(lambda far: far.socket.recv(1))
+    client = Client(Place(url=far.url, source="test", token="kru_test"))
+    with client.upgrade("/shell", "kohakuriver-stream") as (connection, _):
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
+    client.close()
+    far.join()
