@@ -29,10 +29,12 @@ class Reading:
 
     file: int
     left: int
+    path: str
 
     def some(self) -> bytes:
         """b"" at its end; what it has grown by since it was opened is not read."""
-        data = os.read(self.file, min(PIECE, self.left))
+        with told(self.path):
+            data = os.read(self.file, min(PIECE, self.left))
         self.left -= len(data)
         return data
 
@@ -49,7 +51,7 @@ def reading(place: Place, mountpoint: Path, path: str) -> Reading:
         if not modes.S_ISREG(found.st_mode):
             os.close(file)
             raise Invalid("only the bytes of a regular file can be read", field="path", value=path)
-        return Reading(file=file, left=found.st_size or UNTOLD)
+        return Reading(file=file, left=found.st_size or UNTOLD, path=path)
 
 
 @dataclass

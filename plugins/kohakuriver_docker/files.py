@@ -3,11 +3,12 @@
 Its archive API holds the container's lock for as long as a slow reader or writer takes, so it is not used.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kohakuriver.errors import Invalid
 from kohakuriver.hooks.context import Context
@@ -16,6 +17,8 @@ from kohakuriver_docker import contents, entries
 from kohakuriver_docker.contents import Reading, Writing
 from kohakuriver_docker.rootfs import Place
 from kohakuriver_docker.setups import Setup
+
+T = TypeVar("T")
 
 
 class DockerFiles:
@@ -40,9 +43,9 @@ class DockerFiles:
         return found
 
     async def read(self, path: str) -> AsyncGenerator[bytes]:
-        reading: Reading = await self._do(contents.reading, path)
+        reading: Reading = await self._do(contents.reading, path, drop=Reading.close)
         try:
-            while data := await self._ctx.in_thread(reading.some):
+            while data := await _ended(self._ctx.in_thread(reading.some)):
                 yield data
         finally:
             reading.close()
@@ -51,20 +54,20 @@ class DockerFiles:
         if size < 0:
             raise Invalid("a file has a size of 0 bytes or more", field="size", value=size)
         async with self._changing():
-            writing: Writing = await self._do(contents.writing, path, mode)
+            writing: Writing = await self._do(contents.writing, path, mode, drop=Writing.close)
             try:
                 left = size
                 async for piece in data:
                     left -= len(piece)
                     if left < 0:
                         break
-                    await self._ctx.in_thread(writing.append, piece)
+                    await _ended(self._ctx.in_thread(writing.append, piece))
                 if left:
                     much = "more" if left < 0 else str(size - left)
                     raise Invalid(f"the upload has not {size} bytes as was said, but {much}", field="size", value=size)
-                await self._ctx.in_thread(writing.finish)
+                await _ended(self._ctx.in_thread(writing.finish))
             finally:
-                writing.close()
+                await _ended(self._ctx.in_thread(writing.close))
 
     async def mkdir(self, path: str) -> None:
         async with self._changing():
@@ -78,11 +81,25 @@ class DockerFiles:
         async with self._changing():
             await self._do(entries.delete, path, recursive)
 
-    async def _do(self, call: Callable[..., Any], *arguments: object) -> Any:
-        """In a thread, in the files as they are reached now."""
+    async def _do(
+        self, call: Callable[..., Any], *arguments: object, drop: Callable[[Any], None] = lambda _: None
+    ) -> Any:
+        """In a thread, in the files as they are reached now. `drop` closes what comes when nobody waits any more."""
         found = await self._find()
         mountpoint = self._ctx.state / "root"
-        return await self._ctx.in_thread(_call, call, _place(found), mountpoint, arguments)
+        return await _ended(self._ctx.in_thread(_call, call, _place(found), mountpoint, arguments), drop)
+
+
+async def _ended(work: Awaitable[T], drop: Callable[[T], None] = lambda _: None) -> T:
+    """What the thread answers. It cannot be broken off: cancelled, this waits for its end and drops the answer."""
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled() and future.exception() is None:
+            drop(future.result())
+        raise
 
 
 async def small(files: DockerFiles, path: str, most: int) -> bytes:

@@ -84,7 +84,12 @@ def rename(source: int, name: bytes, target: int, to: bytes) -> None:
 
 def _root_of(place: Place) -> int:
     root = os.open(f"/proc/{place.pid}/root", DIRECTORY)
-    if place.container not in Path(f"/proc/{place.pid}/cgroup").read_text():
+    try:
+        groups = Path(f"/proc/{place.pid}/cgroup").read_text()
+    except OSError:
+        os.close(root)
+        raise
+    if place.container not in groups:
         os.close(root)
         raise OSError(errno.ESRCH, "its first process is not one of this machine's")
     return root
