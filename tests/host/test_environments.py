@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from kohakuriver.errors import Conflict, Invalid, Malformed, NotAllowed, NotFound, PluginError
+from kohakuriver.host.cause import by
 from kohakuriver.host.environments import containers, images, orders, removal, versions
 from kohakuriver.host.environments.builder import NoBuilder
+from kohakuriver.host.environments.catalog import wire_version
 from kohakuriver.host.environments.connected import builder_connected
 from kohakuriver.store.environments import all_environments, all_versions
 from kohakuriver.testing.builders import DIGEST, building, published
@@ -236,6 +238,29 @@ async def test_a_removal_that_breaks_off_goes_on_when_the_builder_comes_back(hos
     await builder.peer.connect()
     await until(lambda: not host.environments.catalog.all())
     assert await all_versions(host.store.reader) == []
+
+
+async def test_a_version_that_is_being_removed_stays_so_when_it_is_removed_once_more(host, boss, builder):
+    await package(host, boss)
+    version = host.environments.catalog.find("my-env:1")
+    await removal.mark(host, [version], by(boss))
+    with pytest.raises(Conflict, match="being removed already"):
+        await removal.mark(host, [version], by(boss))
+    assert host.environments.catalog.get("my-env:1") is None
+    await removal.take_away(host, [version])
+    with pytest.raises(Conflict):
+        await removal.mark(host, [version], by(boss))
+    assert host.environments.catalog.all() == []
+
+
+async def test_a_name_at_which_something_short_is_at_work_holds_up_no_other(host, boss, builder):
+    await package(host, boss)
+    await package(host, boss, "other")
+    await removal.mark(host, host.environments.catalog.of("other"), by(boss))
+    host.environments.unsettled["my-env"] = wire_version(host.environments.catalog.find("my-env"))
+    with host.environments.operations.claim("my-env"):
+        await builder_connected(host, builder.peer.member)
+    assert host.environments.catalog.of("other") == []
 
 
 async def test_the_newest_are_kept_and_what_is_used(host, ann, boss, builder):

@@ -22,7 +22,7 @@ async def builder_connected(host: Host, member: Member) -> None:
             return
         await sweep_builder(host, member)
         for name in list(parts.unsettled):
-            if parts.operations.running(name) is None:
+            if not parts.operations.busy(name):
                 with parts.operations.claim(name):
                     await settle(host, name)
         await finish_removals(host)

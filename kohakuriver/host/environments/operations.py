@@ -126,9 +126,9 @@ class Operations:
         """Newest first."""
         return list(reversed(self._known.values()))
 
-    def running(self, name: str) -> Operation | None:
-        """What is at work on the name now."""
-        return self._claimed.get(name)
+    def busy(self, name: str) -> bool:
+        """Whether something is at work on the name now, be it long or short."""
+        return name in self._claimed
 
     def get(self, ref: str) -> Operation:
         """Raises NotFound, also for one that is forgotten."""

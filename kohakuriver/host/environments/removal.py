@@ -49,9 +49,11 @@ async def remove_versions(host: Host, actor: Actor, environment: str, number: in
 
 
 async def mark(host: Host, versions: Sequence[StoredVersion], cause: Cause) -> None:
-    """From now on nobody can name them. All or none. Raises Conflict for one that is used."""
+    """From now on nobody can name them. All or none. Raises Conflict for one that is used, or marked already."""
     catalog, used = host.environments.catalog, users(host)
     for version in versions:
+        if catalog.get(version.name) is None:
+            raise Conflict(f"{version.name} is being removed already", field="version", value=version.name)
         if used[version.name] or catalog.held(version.name):
             raise Conflict(
                 f"{version.name} is what {_named(host, version)} to run in; wait for that, or kill it",
@@ -102,7 +104,7 @@ async def finish_removals(host: Host) -> None:
         if version.removing:
             by_name.setdefault(version.environment, []).append(version)
     for name, versions in by_name.items():
-        if parts.operations.running(name) is None:
+        if not parts.operations.busy(name):
             await _quietly(host, name, versions)
 
 
@@ -127,7 +129,7 @@ async def trim(host: Host, environment: str) -> None:
 async def trim_all(host: Host) -> None:
     """The same for every environment on which nothing is at work."""
     for name in host.environments.catalog.names():
-        if host.environments.operations.running(name) is None:
+        if not host.environments.operations.busy(name):
             await trim(host, name)
 
 
