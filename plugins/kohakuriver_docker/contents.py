@@ -85,7 +85,7 @@ class Writing:
 def writing(place: Place, mountpoint: Path, path: str, mode: int | None) -> Writing:
     """What replaces it has its owner, and its mode unless another is given. Raises NotFound, Invalid, Conflict."""
     folder, name = named(path)
-    with told(path), rootfs.opened(place, mountpoint) as root:
+    with told(path), rootfs.opened(place, mountpoint, changing=True) as root:
         at, name, old = _target(root, folder, name, path)
         part = f".kr-{secrets.token_hex(8)}.part".encode()
         file = -1

@@ -62,7 +62,7 @@ def list_folder(place: Place, mountpoint: Path, path: str) -> Sequence[FileInfo]
 def mkdir(place: Place, mountpoint: Path, path: str) -> None:
     """For everybody to enter and root to change, whatever this process's umask is."""
     folder, name = named(path)
-    with _folder(place, mountpoint, folder, path) as at:
+    with _folder(place, mountpoint, folder, path, changing=True) as at:
         os.mkdir(name, NEW_FOLDER, dir_fd=at)
         made = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         try:
@@ -75,14 +75,19 @@ def rename(place: Place, mountpoint: Path, path: str, to: str) -> None:
     """Nothing is replaced."""
     folder, name = named(path)
     target, new = named(to)
-    with told(path), rootfs.opened(place, mountpoint) as root, _at(root, folder) as at, _at(root, target) as beside:
+    with (
+        told(path),
+        rootfs.opened(place, mountpoint, changing=True) as root,
+        _at(root, folder) as at,
+        _at(root, target) as beside,
+    ):
         rootfs.rename(at, name, beside, new)
 
 
 def delete(place: Place, mountpoint: Path, path: str, recursive: bool) -> None:
     """A link goes, never what it points to."""
     folder, name = named(path)
-    with _folder(place, mountpoint, folder, path) as at:
+    with _folder(place, mountpoint, folder, path, changing=True) as at:
         if not modes.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=at)
         elif recursive:
@@ -99,8 +104,8 @@ def named(path: str) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def _folder(place: Place, mountpoint: Path, folder: bytes, path: str) -> Iterator[int]:
-    with told(path), rootfs.opened(place, mountpoint) as root, _at(root, folder) as at:
+def _folder(place: Place, mountpoint: Path, folder: bytes, path: str, *, changing: bool = False) -> Iterator[int]:
+    with told(path), rootfs.opened(place, mountpoint, changing=changing) as root, _at(root, folder) as at:
         yield at
 
 

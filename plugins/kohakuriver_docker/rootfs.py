@@ -48,13 +48,14 @@ class _OpenHow(ctypes.Structure):
 
 
 @contextmanager
-def opened(place: Place, mountpoint: Path) -> Iterator[int]:
+def opened(place: Place, mountpoint: Path, *, changing: bool = False) -> Iterator[int]:
     """A descriptor of the root. `mountpoint` is an empty directory of ours, on which nothing is ever seen mounted.
 
-    Raises PluginError when this process cannot get there.
+    Only who is `changing` something, and lets nobody start the container meanwhile, may write. Raises PluginError when
+    this process cannot get there.
     """
     try:
-        root = _root_of(place) if place.pid else _mounted(place, mountpoint)
+        root = _root_of(place) if place.pid else _mounted(place, mountpoint, changing)
     except OSError as error:
         raise PluginError(f"the files of the container cannot be reached: {error}; is this runner root here?") from None
     try:
@@ -95,7 +96,7 @@ def _root_of(place: Place) -> int:
     return root
 
 
-def _mounted(place: Place, mountpoint: Path) -> int:
+def _mounted(place: Place, mountpoint: Path, changing: bool) -> int:
     if place.driver != "overlay2":
         raise PluginError(
             f"files of a stopped container cannot be reached with storage driver {place.driver}: start it"
@@ -105,7 +106,7 @@ def _mounted(place: Place, mountpoint: Path) -> int:
 
     def mount() -> None:
         try:
-            found.append(_mount_alone(place, mountpoint))
+            found.append(_mount_alone(place, mountpoint, changing))
         except Exception as error:  # noqa: BLE001 -- of another thread; raised in this one
             failed.append(error)
 
@@ -122,14 +123,20 @@ def _in_thread_of_its_own(call: Callable[[], None]) -> None:
     thread.join()
 
 
-def _mount_alone(place: Place, mountpoint: Path) -> int:
-    """As the daemon mounts it, in a mount namespace that ends with this thread: the descriptor alone keeps it."""
+def _mount_alone(place: Place, mountpoint: Path, changing: bool) -> int:
+    """As the daemon mounts it, in a mount namespace that ends with this thread: the descriptor alone keeps it.
+
+    To look, the written layer is one more below: a second mount that writes empties the `workdir` of the first, and the
+    container, should it have been started meanwhile, could write nothing any more (kernel, filesystems/overlayfs).
+    """
     if LIBC.unshare(CLONE_NEWNS | CLONE_FS) != 0 or LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
         raise _error(b"unshare")
     storage = Path(place.upper).parents[1]
     os.chdir(storage)
-    lower = ":".join(_short(Path(one), storage) for one in place.lower.split(":"))
-    options = f"lowerdir={lower},upperdir={place.upper},workdir={place.work}"
+    lower = place.lower if changing else f"{place.upper}:{place.lower}"
+    options = "lowerdir=" + ":".join(_short(Path(one), storage) for one in lower.split(":"))
+    if changing:
+        options += f",upperdir={place.upper},workdir={place.work}"
     if Path("/sys/module/overlay/parameters/index").exists():
         options += ",index=off"
     if LIBC.mount(b"overlay", os.fsencode(mountpoint), b"overlay", 0, os.fsencode(options)) != 0:

@@ -1,6 +1,7 @@
 """Files of environment containers, running and stopped: bytes stay bytes and no path leaves its container."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from kohakuriver_docker.environments import DockerEnvironments
+from kohakuriver_docker.files import DockerFiles
+from kohakuriver_docker.setups import Setup
 
 from kohakuriver.errors import Conflict, Invalid, KohakuRiverError, NotFound
 from kohakuriver.testing.dockerd import Dockerd
@@ -267,3 +270,19 @@ async def test_nothing_else_happens_to_the_container_while_a_file_comes(environm
         await put(files, "/other", b"z")
         done.set()
     assert await get(files, "/slow") == b"xy"
+
+
+async def test_a_look_that_comes_late_leaves_a_container_alone_that_was_started_meanwhile(environments, kit) -> None:
+    await environments.stop("env")
+    stopped = await environments._setups.find("env")
+    await environments.start("env")
+
+    async def find() -> Setup:
+        return stopped
+
+    late = DockerFiles(kit.context(), find, contextlib.nullcontext)
+    assert "bin" in await names(late, "/")
+    assert (await late.stat("/bin/busybox")).kind == "file"
+    assert (await get(late, "/bin/busybox")).startswith(b"\x7fELF")
+    kit.inside("env", "sh", "-c", "mkdir /made && echo x > /made/x && rm /bin/vi && chmod 755 /bin/busybox")
+    assert "vi" not in await names(late, "/bin")
