@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import random
 
 import pytest
 import zstandard
@@ -112,6 +113,21 @@ async def test_what_does_not_fit_is_refused_before_it_comes(tmp_path):
     await contents.open()
     with pytest.raises(StorageFull, match="keeps"):
         await contents.put(DIGEST, len(FILE), pieces(FILE))
+
+
+async def test_what_others_took_meanwhile_counts_too(tmp_path, opened, monkeypatch):
+    data = random.Random(1).randbytes(3 << 20)
+    digest, file = packed(data)
+    contents = await opened()
+
+    async def coming():
+        yield file[: 1 << 20]
+        monkeypatch.setattr(contents, "_floor", 1 << 60)
+        yield file[1 << 20 :]
+
+    with pytest.raises(StorageFull, match="keeps"):
+        await contents.put(digest, len(file), coming())
+    assert files(tmp_path) == []
 
 
 async def test_unfinished_files_of_an_earlier_life_go(tmp_path, opened):

@@ -118,7 +118,7 @@ class Contents:
         try:
             await self._in_thread(file.open)
             async for data in _gathered(_counted(pieces, size)):
-                await self._in_thread(file.write, data)
+                await self._in_thread(self._write, file, data)
             await self._in_thread(_verify, beside, digest)
             await self._in_thread(file.finish, path)
         except BaseException as error:
@@ -126,6 +126,13 @@ class Contents:
             if isinstance(error, OSError):
                 raise StorageFull(f"{WHAT} cannot be written: {error.strerror}") from None
             raise
+
+    def _write(self, file: PartFile, data: bytes) -> None:
+        """What comes at the same time takes of the same room."""
+        free = _usage(self._root).free
+        if free - len(data) < self._floor:
+            raise StorageFull(f"the host has {free} bytes free and keeps {self._floor}", limit=free)
+        file.write(data)
 
 
 async def _counted(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
