@@ -1,6 +1,7 @@
 """The default environment: made at its first use, while who wants it waits."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -102,3 +103,14 @@ async def test_a_builder_that_went_away_makes_the_default_environment_later(host
     await builder.peer.drop()
     await builder.peer.connect()
     await until(lambda: host.environments.catalog.get("kohakuriver-base:1") is not None)
+
+
+async def test_a_task_that_is_still_being_stored_is_ended_once_it_is(host, ann, builder):
+    task = host.board.get(await base(host, ann, builder, lambda _: asyncio.Event().wait()))
+    waiting, coming = host.environments.waiting, replace(task, id=host.ids.next())
+    waiting.expect([coming])
+    waiting.doom(task.spec.container, "it came to nothing")
+    assert not await waiting.tick(), "it is tried again"
+    assert (await stored(host, task.id)).status is Status.FAILED
+    waiting.drop([coming])
+    assert await waiting.tick()

@@ -106,8 +106,11 @@ class Waiting:
     async def _end(self, task: int, reason: str) -> bool:
         try:
             await self._ledger.record(task, Unobtainable(reason=reason), BY)
-        except (InvalidTransition, NotFound):
-            # it was ended otherwise, or never stored
+        except NotFound:
+            # it is being stored just now, unless who stores it has dropped it
+            return task not in self._doomed
+        except InvalidTransition:
+            # it was ended otherwise
             self._doomed.pop(task, None)
         except KohakuRiverError as error:
             log.warning("ending a task without an environment failed: %s", error, extra={"action": "environment"})
