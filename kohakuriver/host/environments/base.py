@@ -11,7 +11,7 @@ from kohakuriver.host.cause import Cause
 from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.operations import Operation
 from kohakuriver.host.environments.publishing import Order, give_number, publish
-from kohakuriver.host.environments.removal import trim_all
+from kohakuriver.host.environments.removal import finish_removals, trim_all
 from kohakuriver.host.host import Host
 from kohakuriver.host.views import WAITING
 from kohakuriver.wire.environments import PublishReference
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER = Cause(actor="the cluster")
 TICK = 10.0
-#: ticks between two looks for versions beyond those that are kept
+#: ticks between two looks for versions beyond those that are kept, and for removals that came to nothing
 TRIM_TICKS = 360
 
 
@@ -130,11 +130,12 @@ def progress_of(host: Host, name: str) -> Reason:
 
 
 async def run_base(host: Host) -> None:
-    """Tries again what had to wait, and lets old versions go, until cancelled."""
+    """Tries again what had to wait, and lets versions go, until cancelled."""
     ticks = 0
     while True:
         begin_base(host)
         if ticks % TRIM_TICKS == 0:
+            await finish_removals(host)
             await trim_all(host)
         ticks += 1
         await asyncio.sleep(TICK)

@@ -48,6 +48,8 @@ class Environments:
     making: Making = field(default_factory=Making)
     #: containers that are still to be made anew of the version that they became, by name
     unsettled: dict[str, WireVersion] = field(default_factory=dict)
+    #: builders that are still to tidy up after an operation that failed
+    unswept: set[int] = field(default_factory=set)
 
     def builder(self) -> Member:
         """The node that keeps the containers. Raises NoBuilder that says what to set."""

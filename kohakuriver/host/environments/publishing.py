@@ -54,6 +54,8 @@ async def publish(host: Host, operation: Operation, order: Order) -> StoredVersi
     except KohakuRiverError:
         await sweep_after(host, member)
         raise
+    if member.id in parts.unswept:
+        await sweep_after(host, member)
     log.info("a version was stored", extra={"action": "environment_version", "version": version.name})
     return version
 

@@ -85,7 +85,7 @@ async def mark(host: Host, versions: Sequence[StoredVersion], cause: Cause) -> N
 async def take_away(host: Host, versions: Sequence[StoredVersion]) -> None:
     """Takes marked versions from their medium, then forgets them, then the contents that nothing needs any more.
 
-    Raises what the builder says; what is left is tried again when the builder connects.
+    Raises what the builder says; what is left is tried again within the hour, and when the builder connects.
     """
     parts = host.environments
     builder = parts.builder()
