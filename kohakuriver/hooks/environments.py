@@ -134,7 +134,7 @@ class Environments(Protocol):
     def files(self, name: str) -> Files: ...
 
     async def build(self, context: Path, dockerfile: str, progress: Progress) -> Package:
-        """Builds an image from a tar of the context; `progress` gets the log, a PluginError has its last lines."""
+        """Builds an image from a tar of the context; `progress` gets the log, a PluginError names the step."""
 
     async def take(self, archive: Path, progress: Progress) -> Package:
         """Loads the one image of a `docker save` archive, after it was checked member by member. Raises Invalid naming

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import re
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: seconds without a word from the builder: a step may compile for long and say nothing
 SILENCE = 3600.0
-#: lines of the log in the error, and characters of one
-LAST, LONGEST = 12, 300
-STEP = re.compile(r"Step \d+/\d+ : (\w+)", re.IGNORECASE)
+#: characters of a line of the log, and of the error
+LONGEST = 300
+STEP = re.compile(r"Step (\d+/\d+) : (\w+)", re.IGNORECASE)
 MADE = re.compile(r" ---> ([0-9a-f]{12})\s*")
 
 
@@ -56,7 +55,7 @@ class Building:
         self._under_way: set[Path] = set()
 
     async def build(self, context: Path, dockerfile: str, progress: Progress) -> str:
-        """The digest of the image. Raises Invalid for a context that is no tar, PluginError with the last lines."""
+        """The digest of the image. Raises Invalid for a context that is no tar, PluginError with the step that failed."""
         await self._ctx.in_thread(contexts.check, context)
         if self._network is not None:
             await self._network()
@@ -134,7 +133,8 @@ class _Log:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._last: deque[str] = deque(maxlen=LAST)
+        #: where it is, such as " at step 2/3 (RUN)"
+        self._at = ""
         self._is_new = False
 
     def take(self, line: bytes) -> Sequence[str]:
@@ -144,12 +144,11 @@ class _Log:
         except msgspec.DecodeError:
             return ()
         if told.error:
-            raise PluginError("\n".join([f"the image was not built: {told.error.strip()[:LONGEST]}", *self._last]))
+            raise PluginError(f"the image was not built{self._at}: {' '.join(told.error.split())[:LONGEST]}")
         made: list[str] = []
         for text in (told.stream or told.status).splitlines():
             made += self._made(text)
             if text.strip():
-                self._last.append(text.rstrip()[:LONGEST])
                 self._progress(text.rstrip()[:LONGEST])
         return made
 
@@ -157,7 +156,8 @@ class _Log:
         """The image of a step is new, unless the step only names the one to begin with."""
         step = STEP.match(text)
         if step is not None:
-            self._is_new = step[1].upper() != "FROM"
+            self._at = f" at step {step[1]} ({step[2].upper()})"
+            self._is_new = step[2].upper() != "FROM"
         made = MADE.fullmatch(text)
         return [made[1]] if made is not None and self._is_new else []
 

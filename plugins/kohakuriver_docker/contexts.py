@@ -16,11 +16,12 @@ PIECE = 256 * 1024
 
 
 def check(path: Path) -> None:
-    """Raises Invalid unless it begins like a tar, plain or packed with gzip or zstd."""
+    """Raises Invalid unless it begins like a tar, plain or packed with gzip or zstd. Only its first header is read:
+    that may promise more than there is memory.
+    """
     try:
-        with _plain(path) as content, tarfile.open(fileobj=content, mode="r|") as tar:
-            if tar.next() is None:
-                raise Invalid("the context of the build is empty")
+        with _plain(path) as content:
+            tarfile.TarInfo.frombuf(content.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
     except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
         raise Invalid(f"the context of the build is no tar, plain or packed with gzip or zstd: {error}") from None
 

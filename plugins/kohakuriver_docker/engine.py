@@ -43,8 +43,9 @@ class EngineError(PluginError):
     """the daemon said no"""
 
     def __init__(self, status: int, message: str) -> None:
+        """The daemon's words become one line."""
         self.status = status
-        super().__init__(message)
+        super().__init__(" ".join(message.split()))
 
 
 class _Words(msgspec.Struct):

@@ -149,6 +149,6 @@ def _true(layer: Layer, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _error(line: bytes) -> str:
     try:
-        return msgspec.json.decode(line, type=_Line).error[:1000]
+        return " ".join(msgspec.json.decode(line, type=_Line).error.split())[:1000]
     except msgspec.DecodeError:
         return ""

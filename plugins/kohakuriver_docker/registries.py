@@ -93,7 +93,7 @@ class Told:
         except msgspec.DecodeError:
             return
         if step.error:
-            raise self.refused(step.error)
+            raise self.refused(" ".join(step.error.split())[:1000])
         if step.aux is not None:
             self.digest = step.aux.digest or self.digest
         if step.detail is not None and step.detail.total and step.status == self._moving:

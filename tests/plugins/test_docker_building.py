@@ -4,11 +4,14 @@ import asyncio
 import gzip
 import json
 import os
+import tarfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import zstandard
+from kohakuriver_docker import contexts
 from kohakuriver_docker.environments import DockerEnvironments
 
 from kohakuriver.errors import Invalid, PluginError
@@ -62,11 +65,16 @@ async def test_the_dockerfile_may_have_another_name(environments, tmp_path: Path
         await environments.build(context(tmp_path, name="other"), "Dockerfile", Notes())
 
 
-async def test_a_build_that_fails_shows_its_last_lines_and_leaves_nothing(environments, kit, tmp_path: Path) -> None:
+async def test_a_build_that_fails_names_its_step_in_one_line_and_leaves_nothing(
+    environments, kit, tmp_path: Path
+) -> None:
     images, before = kit.images(), containers(kit)
     broken = DOCKERFILE + "RUN echo last-words && false\n"
-    with pytest.raises(PluginError, match=r"(?s)returned a non-zero code.*last-words"):
-        await environments.build(context(tmp_path, dockerfile=broken), "Dockerfile", Notes())
+    told = Notes()
+    with pytest.raises(PluginError, match=r"not built at step 5/5 \(RUN\): .* returned a non-zero code: 1$") as failure:
+        await environments.build(context(tmp_path, dockerfile=broken), "Dockerfile", told)
+    assert "\n" not in failure.value.message
+    assert "last-words" in told.notes
     assert (kit.images(), containers(kit), kit.pending()) == (images, before, [])
 
 
@@ -78,6 +86,18 @@ async def test_what_is_no_tar_does_not_reach_the_daemon(environments, kit, tmp_p
     with pytest.raises(Invalid, match="context"):
         await environments.build(write(tmp_path, "context", data), "Dockerfile", Notes())
     assert environments._engine.losses == 0
+
+
+def test_what_the_first_header_of_a_context_promises_is_not_taken_in(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("long")
+    entry.type, entry.size = tarfile.XHDTYPE, 64 << 20
+    path = write(tmp_path, "context", gzip.compress(entry.tobuf() + bytes(entry.size), 1))
+    tracemalloc.start()
+    try:
+        contexts.check(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_damaged_context_is_told_as_that(environments, kit, tmp_path: Path) -> None:

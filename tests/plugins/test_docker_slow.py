@@ -13,7 +13,7 @@ from aiohttp import web
 from kohakuriver_docker import output
 from kohakuriver_docker.config import Settings
 from kohakuriver_docker.container import Container
-from kohakuriver_docker.engine import Engine
+from kohakuriver_docker.engine import Engine, EngineError
 from kohakuriver_docker.images import Images
 from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.info import Info
@@ -206,3 +206,13 @@ async def test_a_reader_that_leaves_in_the_middle_of_a_log_keeps_no_connection(
     await chunks.aclose()
     assert counting.streams == 0
     await counting.close()
+
+
+async def test_what_the_daemon_says_in_several_lines_is_told_in_one(daemon: Daemon, engine: Engine) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"message": "no:\n\tnot now\r\n"}, status=500)
+
+    daemon.answers["/containers/x/start"] = refuse
+    with pytest.raises(EngineError) as refused:
+        await engine.send("POST", "/containers/x/start")
+    assert refused.value.message == "no: not now"
