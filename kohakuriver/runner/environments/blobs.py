@@ -133,6 +133,8 @@ class HostBlobs:
                     await self._in_thread(_append, part, piece)
                     came += len(piece)
                     progress("fetching layers", at + came, total)
+        except aiohttp.ServerFingerprintMismatch:
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _Again(_words(error), far=came > 0) from None
 

@@ -15,6 +15,7 @@ from kohakuriver.runner.settings import RunnerSettings
 from kohakuriver.testing.syncing import silent
 from kohakuriver.wire import codec, urls
 from kohakuriver.wire.environments import Missing, MissingAsk
+from tests.client.scripted import Peer, make_certificate
 
 CONTENT = bytes(range(256)) * 9000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -263,3 +264,23 @@ async def test_a_full_disk_here_is_no_fault_of_the_host(blobs, store, tmp_path):
     with pytest.raises(StorageFull):
         await blobs.get(digest, into, silent)
     assert len(store.asked) == 1
+
+
+async def test_another_certificate_than_the_pinned_one_is_told_at_once(tmp_path):
+    file, _ = make_certificate(tmp_path)
+    peer = Peer(tls=file)
+    settings = RunnerSettings(
+        data_dir=tmp_path,
+        host_url=peer.url,
+        credential="secret",
+        name="n1",
+        fingerprint=hashlib.sha256(b"other").hexdigest(),
+    )
+    client = HostBlobs(settings, Clock(), asyncio.to_thread)
+    try:
+        with pytest.raises(Unreachable, match="another certificate than the pinned one; join this node again"):
+            await client.get(DIGEST, tmp_path / "x.zst", silent)
+        assert not peer.asked
+    finally:
+        await client.close()
+        await asyncio.to_thread(peer.close)
