@@ -75,6 +75,8 @@ class Room:
                 await self.tick()
             except (KohakuRiverError, OSError) as error:
                 log.warning("images cannot be pruned now", extra={"error": str(error)})
+            except Exception:  # a plugin's fault is its own, and ends no runner: logged
+                log.exception("images cannot be pruned")
 
     async def tick(self) -> None:
         """One pass: by age, then down to the floor; then the last uses are kept."""

@@ -208,3 +208,26 @@ async def test_an_image_stays_while_an_attempt_of_this_node_names_it(node, peer,
     node.hands.now += 3 * DAY
     await room.tick()
     assert wanted.digest not in images.images
+
+
+async def test_a_fault_of_a_backend_stops_no_pruning(images, make, hands, monkeypatch):
+    (digest,) = held(images, 1)
+    room = await make()
+    await room.tick()
+    asked = asyncio.Event()
+
+    async def faulty(self):
+        asked.set()
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(images), "held", faulty)
+        running = asyncio.get_running_loop().create_task(room.run())
+        while not asked.is_set():
+            hands.advance(EVERY_SECONDS)
+            await asyncio.sleep(0.001)
+    while digest in images.images:
+        assert not running.done()
+        hands.advance(DAY)
+        await asyncio.sleep(0.001)
+    running.cancel()
