@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from kohakuriver.errors import BackendAway, Invalid, KohakuRiverError, NotFound, PluginError, StorageFull, Unreachable
 from kohakuriver.hooks.packages import Held, HeldImage, NeedsLayers
@@ -60,7 +61,8 @@ class Ensurer:
         self._in_thread = in_thread
         self._group: asyncio.TaskGroup | None = None
         self._fetches: dict[Key, _Fetch] = {}
-        self._turns: dict[Key, asyncio.Lock] = {}
+        #: as long as somebody holds or awaits them
+        self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def begin(self, group: asyncio.TaskGroup) -> None:
         """Fetches run in this group from now on."""
@@ -103,6 +105,15 @@ class Ensurer:
         backend, digest = key
         return self._folder / backend / digest.removeprefix("sha256:")
 
+    async def tidy(self, before: float) -> None:
+        """Removes what fetches left that nobody has gone on with since then (Unix time). Raises OSError."""
+        for path in await self._in_thread(_older, self._folder, before):
+            key = path.parent.name, f"sha256:{path.name}"
+            if key in self._fetches or key in self._turns:
+                continue
+            async with self._turn(key):
+                await self._in_thread(shutil.rmtree, path, ignore_errors=True)
+
     async def _wait(self, fetch: _Fetch, tell: Callable[[str], None]) -> None:
         me = object()
         fetch.waiters[me] = tell
@@ -142,6 +153,12 @@ class Ensurer:
         except Exception as crash:  # whatever a plugin raises: logged, and the attempts that wait fail with it
             log.exception("a fetch crashed", extra={"environment": what})
             error = PluginError(f"{what} cannot be fetched: {crash!r}")
+        except asyncio.CancelledError:
+            self._close(fetch)
+            if fetch.waiters and not fetch.outcome.done():  # not given up by those who wait
+                fetch.outcome.set_exception(BackendAway(f"{what} was not fetched to its end"))
+                fetch.outcome.exception()  # at the end of the runner nobody may hear it any more
+            raise
         self._close(fetch)
         if not fetch.waiters or fetch.outcome.done():
             return
@@ -160,12 +177,8 @@ class Ensurer:
     async def _turn(self, key: Key) -> Any:
         """One at a time for a folder: an earlier fetch that was given up may still be tidying up."""
         lock = self._turns.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and self._turns.get(key) is lock:
-                del self._turns[key]
+        async with lock:
+            yield
 
     async def _bring(self, fetch: _Fetch) -> None:
         stock, version = fetch.stock, fetch.version
@@ -217,6 +230,10 @@ class Ensurer:
                 held = Held()
             else:
                 return
+
+
+def _older(folder: Path, before: float) -> list[Path]:
+    return [path for path in folder.glob("*/*") if path.stat().st_mtime < before]
 
 
 def named(version: WireVersion) -> str:

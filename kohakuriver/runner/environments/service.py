@@ -4,7 +4,6 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from kohakuriver.runner.environments import words
 from kohakuriver.runner.environments.builder import Builder
 from kohakuriver.runner.environments.channel import Channel
 from kohakuriver.runner.environments.ensure import Ensurer, named
-from kohakuriver.runner.environments.prune import DAY, Room
+from kohakuriver.runner.environments.prune import DAY, EVERY_SECONDS, Room
 from kohakuriver.runner.environments.stock import Stock
 from kohakuriver.runner.journal import Journal
 from kohakuriver.runner.settings import RunnerSettings
@@ -89,7 +88,8 @@ class EnvironmentService:
     async def begin(self, group: asyncio.TaskGroup) -> None:
         """Tidies up after a former life, and lets everything run in the group."""
         try:
-            await self._in_thread(_tidy, self._folder, self._clock.wall())
+            await self._in_thread(_tidy, self._folder)
+            await self._ensurer.tidy(self._clock.wall().timestamp() - STALE_SECONDS)
         except OSError as error:  # what needs the folder says so then
             log.warning("the folder of environments cannot be tidied up", extra={"error": str(error)})
         await self._room.load()
@@ -98,6 +98,7 @@ class EnvironmentService:
             group.create_task(self._first_look(stock), name=f"images of {stock.backend.name}")
         if self._stocks:
             group.create_task(self._room.run(), name="prune images")
+            group.create_task(self._tidy_up(), name="tidy up fetches")
 
     def refusal(self, backend: Backend, assign: Assign) -> str | None:
         """Why the environment of an assignment can never come here; None when it may, or it names none."""
@@ -176,6 +177,15 @@ class EnvironmentService:
                 await self._in_thread(_drop_fetched, self._folder / "fetch" / stock.backend.name, names)
                 return
 
+    async def _tidy_up(self) -> None:
+        """A runner may live for a year."""
+        while True:
+            await self._clock.sleep(EVERY_SECONDS)
+            try:
+                await self._ensurer.tidy(self._clock.wall().timestamp() - STALE_SECONDS)
+            except OSError as error:
+                log.warning("what fetches left cannot be tidied up", extra={"error": str(error)})
+
     def _busy(self) -> frozenset[str]:
         """The images that attempts of this node name, or that are on their way."""
         named = {one.assign.environment.digest for one in self._journal.attempts.values() if one.assign.environment}
@@ -189,14 +199,11 @@ def _encode(result: msgspec.Struct) -> bytes:
     return payload
 
 
-def _tidy(folder: Path, now: datetime) -> None:
+def _tidy(folder: Path) -> None:
     """Makes the folder, and removes what operations of a former life left; a fetch can go on from what it has."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("spool", "publish"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for fetched in (folder / "fetch").glob("*/*"):
-        if now.timestamp() - fetched.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(fetched, ignore_errors=True)
 
 
 def _drop_fetched(folder: Path, names: set[str]) -> None:

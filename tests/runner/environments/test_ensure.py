@@ -313,3 +313,61 @@ async def test_syncers_are_told_to_the_host_and_a_broken_one_stops_nothing(node,
     assert (told["broken"].usable, told["broken"].problems) == (False, ["cannot be opened: a bug"])
     assert node.syncers[0].ctx.state == node.path / "node" / "syncers" / "fake"
     assert node.syncers[0].ctx.state.is_dir()
+
+
+async def test_no_third_fetch_passes_a_second_one_that_tidies_up(node, peer, medium, monkeypatch):
+    """The first was waited for; the second holds the folder as well."""
+    wanted = version(medium, b"base")
+    await node.start()
+    ensurer = node.runner.attempts.desk.environments._ensurer
+    leaving = [asyncio.Event(), asyncio.Event()]
+    entered = []
+
+    async def bring(self, fetch):
+        turn = len(entered)
+        entered.append(fetch)
+        if turn < 2:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await leaving[turn].wait()
+
+    monkeypatch.setattr(type(ensurer), "_bring", bring)
+    for turn, name in enumerate(("7.1", "8.1")):
+        await assign(peer, name, wanted, "sleep")
+        if turn:
+            await node.until(lambda: ensurer._fetches)
+            leaving[0].set()
+        await node.until(lambda turn=turn: len(entered) == turn + 1)
+        await peer.wish(name, "killed", 1)
+        await peer.report(name, "never_started")
+    assert wanted.digest in ensurer.digests
+    await assign(peer, "9.1", wanted, "sleep")
+    await node.until(lambda: ensurer._fetches)
+    assert len(entered) == 2
+    leaving[1].set()
+    await peer.report("9.1", "start_failed")
+
+
+async def test_a_fetch_that_ends_as_cancelled_by_nobody_here_is_told_to_who_waits(node, peer, medium):
+    wanted = version(medium, b"base")
+    medium.errors = [asyncio.CancelledError()]
+    await node.start()
+    await assign(peer, "7.1", wanted, "sleep")
+    await node.passing(lambda: "started" in peer.words("7.1"))
+    assert "my-env v3 was not fetched to its end" in notes(peer, "7.1")
+
+
+async def test_what_a_fetch_left_goes_also_from_a_runner_that_lives_long(node, peer, medium):
+    await node.start()
+    folder = node.path / "node" / "environments" / "fetch" / "fake"
+    left = folder / ("0" * 64)
+    left.mkdir(parents=True)
+    medium.go.clear()
+    wanted = version(medium, b"base")
+    await assign(peer, "7.1", wanted, "sleep")
+    await medium.waiting.wait()
+    node.hands.now += 3e9
+    await node.passing(lambda: not left.exists())
+    assert fetched(node) == [folder / wanted.digest.removeprefix("sha256:")]
+    medium.go.set()
