@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from kohakuriver.domain.tasks import Status
+from kohakuriver.host import streams
+from kohakuriver.host.environments.base import begin_base
 from kohakuriver.testing.builders import building, published
 from kohakuriver.testing.hosts import add_account, opened_host
 from kohakuriver.testing.runners import add_node
@@ -114,3 +116,14 @@ async def test_a_task_that_is_still_being_stored_is_ended_once_it_is(host, ann, 
     assert (await stored(host, task.id)).status is Status.FAILED
     waiting.drop([coming])
     assert await waiting.tick()
+
+
+async def test_a_builder_that_is_asked_too_much_makes_the_default_environment_later(host, ann, builder, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(streams, "MOST_WAITING_PER_NODE", 0)
+        (task,) = await submit(host, ann)
+        await until(lambda: host.environments.making.operation.state == FAILED)
+    await host.environments.waiting.tick()
+    assert host.board.get(task).status is Status.PENDING
+    begin_base(host)
+    await until(lambda: host.environments.catalog.get("kohakuriver-base:1") is not None)

@@ -287,6 +287,21 @@ async def test_a_removal_that_came_to_nothing_goes_on_with_the_builder_there_all
     assert await all_versions(host.store.reader) == []
 
 
+async def test_a_container_that_could_not_be_made_anew_is_with_the_builder_there_all_the_time(host, boss, builder):
+    async def away(talk):
+        await talk.fail("backend_away", "the daemon does not answer")
+
+    builder.answers[SettleContainer] = away
+    assert (await package(host, boss)).state == DONE
+    assert list(host.environments.unsettled) == ["my-env"]
+    del builder.answers[SettleContainer]
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(run_base(host))
+        await until(lambda: not host.environments.unsettled)
+        loop.cancel()
+    assert len(builder.of(SettleContainer)) == 2
+
+
 async def test_a_version_that_is_being_removed_stays_so_when_it_is_removed_once_more(host, boss, builder):
     await package(host, boss)
     version = host.environments.catalog.find("my-env:1")

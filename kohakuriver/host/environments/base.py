@@ -6,10 +6,11 @@ import logging
 from kohakuriver.domain.environments import parse_version, version_name
 from kohakuriver.domain.reasons import Reason
 from kohakuriver.domain.units import show_size
-from kohakuriver.errors import BackendAway, Conflict, KohakuRiverError, MovedOn, Unreachable
+from kohakuriver.errors import BackendAway, Conflict, KohakuRiverError, MovedOn, NotReady, TooMany, Unreachable
 from kohakuriver.host.cause import Cause
 from kohakuriver.host.environments.builder import NoBuilder
 from kohakuriver.host.environments.operations import Operation
+from kohakuriver.host.environments.orders import settle_all
 from kohakuriver.host.environments.publishing import Order, give_number, publish
 from kohakuriver.host.environments.removal import finish_removals, trim_all
 from kohakuriver.host.host import Host
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CLUSTER = Cause(actor="the cluster")
 TICK = 10.0
-#: ticks between two looks for versions beyond those that are kept, and for removals that came to nothing
+#: ticks between two looks for what could not be done before, and for versions beyond those that are kept
 TRIM_TICKS = 360
 
 
@@ -135,6 +136,7 @@ async def run_base(host: Host) -> None:
     while True:
         begin_base(host)
         if ticks % TRIM_TICKS == 0:
+            await settle_all(host)
             await finish_removals(host)
             await trim_all(host)
         ticks += 1
@@ -157,8 +159,8 @@ async def _make(host: Host, operation: Operation) -> None:
     )
     try:
         await publish(host, operation, order)
-    except (Unreachable, BackendAway, NoBuilder):
-        # the builder comes back, and it is tried again
+    except (Unreachable, BackendAway, NoBuilder, NotReady, TooMany):
+        # that passes, and it is tried again
         raise
     except KohakuRiverError as error:
         parts.making.number = None

@@ -5,7 +5,7 @@ import logging
 from kohakuriver.errors import KohakuRiverError
 from kohakuriver.host.environments.base import begin_base
 from kohakuriver.host.environments.builder import NoBuilder
-from kohakuriver.host.environments.orders import settle
+from kohakuriver.host.environments.orders import settle_all
 from kohakuriver.host.environments.removal import finish_removals
 from kohakuriver.host.environments.sweep import sweep_builder
 from kohakuriver.host.host import Host
@@ -21,10 +21,7 @@ async def builder_connected(host: Host, member: Member) -> None:
         if parts.builder() is not member:
             return
         await sweep_builder(host, member)
-        for name in list(parts.unsettled):
-            if not parts.operations.busy(name):
-                with parts.operations.claim(name):
-                    await settle(host, name)
+        await settle_all(host)
         await finish_removals(host)
         await parts.contents.sweep(parts.catalog.blobs)
     except NoBuilder:

@@ -159,7 +159,7 @@ async def publish_reference(host: Host, actor: Actor, name: str, ask: ReferenceA
 
 
 async def settle(host: Host, name: str) -> None:
-    """Has a container made anew of the version that it became; what cannot be now, when the builder connects."""
+    """Has a container made anew of the version that it became; what cannot be now, later."""
     parts = host.environments
     version = parts.unsettled.get(name)
     if version is None:
@@ -173,6 +173,15 @@ async def settle(host: Host, name: str) -> None:
         # the version is there all the same; the container stays on its old base
         log.warning("a container was not made anew: %s", error, extra={"action": "settle", "container": name})
     forget_settling(host, name, version)
+
+
+async def settle_all(host: Host) -> None:
+    """The same for every container that still waits for it, and at which nothing else is at work."""
+    parts = host.environments
+    for name in list(parts.unsettled):
+        if not parts.operations.busy(name):
+            with parts.operations.claim(name):
+                await settle(host, name)
 
 
 def forget_settling(host: Host, name: str, version: WireVersion | None = None) -> None:

@@ -31,7 +31,7 @@ async def sweep_builder(host: Host, member: Member) -> None:
 
 
 async def sweep_after(host: Host, member: Member) -> None:
-    """After an operation that failed: its container is as before. What cannot be now, is done after the next one, or when
+    """After an operation that failed: its container is as before. What cannot be now, is done after the next, or when
     the builder connects.
     """
     try:
