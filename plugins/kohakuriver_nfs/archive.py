@@ -29,6 +29,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MOST_MANIFEST = 1 << 20
 #: an image has a few for each of its layers
 MOST_MEMBERS = 4096
+#: bytes of small members that are kept until the manifest says which one counts
+MOST_KEPT = 64 << 20
 
 
 class Hashed:
@@ -121,9 +123,9 @@ def copy(source: Path, target: Path, pulse: Pulse, most: int) -> str:
             pulse.beat()
         origin.seek(file.tell())
         while piece := origin.read(max(0, min(PIECE, most + 1 - file.tell()))):
+            pulse.beat()  # whoever was given up while the share hung must not write into the next one's copy
             file.write(piece)
             hashed.update(piece)
-            pulse.beat()
         file.flush()
         os.fsync(file.fileno())
     return hashed.hexdigest()
@@ -145,6 +147,7 @@ def image_of(path: Path, pulse: Pulse) -> str:
     Raises PluginError when it is cut off or damaged, holds no image or several, or another configuration than it says.
     """
     small: dict[str, bytes] = {}
+    kept = 0
     try:
         with _opened(path) as tar:
             for count, member in enumerate(tar):
@@ -153,6 +156,9 @@ def image_of(path: Path, pulse: Pulse) -> str:
                     raise PluginError(f"it has more than {MOST_MEMBERS} files: it is no image")
                 wanted = member.name == "manifest.json" or member.name.endswith(".json") or "/" not in member.name
                 if member.isfile() and wanted and member.size <= bundles.MOST_CONFIG:
+                    kept += member.size
+                    if kept > MOST_KEPT:
+                        raise PluginError(f"its small files have more than {MOST_KEPT} bytes: it is no image")
                     found = tar.extractfile(member)
                     small[member.name] = found.read() if found is not None else b""
     except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OSError) as error:

@@ -2,16 +2,19 @@
 
 import errno
 import gzip
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import zstandard
-from kohakuriver_nfs import claims, faults, names
+from kohakuriver_nfs import archive, claims, faults, names
+from kohakuriver_nfs.patience import Abandoned, Pulse
 
 from kohakuriver.errors import PluginError, StorageFull, Unreachable
 from kohakuriver.hooks.packages import Held, Stored, Version
@@ -246,3 +249,26 @@ async def test_a_builder_killed_outright_leaves_nothing_that_stays(kit, step):
         assert await syncer.list() == [first]
         third = await publish(kit, syncer, kit.packages.add(b"third"), 3)
     assert await kit.leftovers([first, third]) == []
+
+
+def test_who_was_given_up_while_the_share_hung_writes_into_no_copy(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"late")
+    target.write_bytes(b"")
+    pulse = Pulse()
+    pulse.give_up()
+    with pytest.raises(Abandoned):
+        archive.copy(source, target, pulse, 4)
+    assert target.read_bytes() == b""
+
+
+def test_an_archive_of_nothing_but_small_files_is_no_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_KEPT", 10_000)
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(5):
+            entry = tarfile.TarInfo(f"{number}.json")
+            entry.size = 4000
+            tar.addfile(entry, io.BytesIO(bytes(4000)))
+    with pytest.raises(PluginError, match="small files have more than 10000 bytes"):
+        archive.image_of(path, Pulse())
