@@ -178,7 +178,8 @@ class Registry:
                     return Answer(response.status, response.headers, await _read(response))
                 following = url.join(URL(location))
             if following.scheme not in {"http", "https"} or (url.scheme, following.scheme) == ("https", "http"):
-                raise PluginError(f"the registry sends us to {following}: that is no safe address")
+                where = f"{following.scheme}://{following.host or ''}"  # the rest may let anybody in
+                raise PluginError(f"the registry sends us to {where}: that is no safe address")
             if following.origin() != url.origin():
                 sent.pop("Authorization", None)
             url = following

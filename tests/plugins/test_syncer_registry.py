@@ -238,6 +238,16 @@ async def test_it_sends_us_nowhere(tmp_path, stub, location, words, how):
             await ensure(syncer, stub.host, tmp_path)
 
 
+async def test_a_signed_address_is_not_told_to_everybody(tmp_path, stub):
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": "ftp://store.lab/blob?signature=secret"})
+
+    stub.answer = answer
+    async with opened(tmp_path, stub.host) as syncer:
+        with pytest.raises(PluginError, match=r"sends us to ftp://store\.lab: that is no safe address"):
+            await ensure(syncer, stub.host, tmp_path)
+
+
 def test_addresses_where_nobody_may_send_us():
     from ipaddress import ip_address
 
