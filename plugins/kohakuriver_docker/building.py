@@ -55,7 +55,7 @@ class Building:
         self._under_way: set[Path] = set()
 
     async def build(self, context: Path, dockerfile: str, progress: Progress) -> str:
-        """The digest of the image. Raises Invalid for a context that is no tar, PluginError with the step that failed."""
+        """The digest of the image. Raises Invalid for a context that is no tar, PluginError naming the step."""
         await self._ctx.in_thread(contexts.check, context)
         if self._network is not None:
             await self._network()

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from kohakuriver.errors import Conflict, NotFound, PluginError
+from kohakuriver.errors import BackendAway, Conflict, NotFound, PluginError
 from kohakuriver.hooks.backend import Progress
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.environments import EnvironmentContainer, Files, Terminal
@@ -79,7 +79,10 @@ class DockerEnvironments:
             except BaseException:
                 await self._setups.remove(made)
                 raise
-        return next(one for one in await self.list() if one.name == name)
+        found = next((one for one in await self.list() if one.name == name), None)
+        if found is None:
+            raise NotFound(f"container {name} was made, and somebody has removed it since; make it again")
+        return found
 
     async def start(self, name: str) -> None:
         with self._turns.alone(name, "started"):
@@ -108,7 +111,7 @@ class DockerEnvironments:
             if count and not force:
                 raise Conflict(f"container {name} has {count} open terminals, which packaging would end; close them")
             mark = await self._marks.read(name)
-            ran = found.state.running or (mark is not None and mark.container == found.id and mark.ran)
+            ran = found.state.running or (mark is not None and mark.container in (found.id, "") and mark.ran)
             await self._packaging.forget_pending(CONTAINER, name)
             try:
                 return await self._commit(name, found, ran, progress)
@@ -162,15 +165,24 @@ class DockerEnvironments:
         return await self._setups.find(name)
 
     async def sweep(self, known: Mapping[str, Version]) -> None:
+        failed: list[PluginError] = []
         for name in await self._setups.names():
-            with contextlib.suppress(NotFound, Conflict), self._turns.alone(name, "tidied up"):
-                await self._tidy(name, known)
+            try:
+                with contextlib.suppress(NotFound, Conflict), self._turns.alone(name, "tidied up"):
+                    await self._tidy(name, known)
+            except BackendAway:
+                raise
+            except PluginError as error:  # of this container alone: the others are not made to wait for it
+                logger.warning("container was not tidied up", extra={"environment": name, "error": error.message})
+                failed.append(error)
         for name in set(await self._marks.all()) - self._turns.busy:
             if await self._setups.look(name) is None:
                 await self._marks.remove(name)
         for kind in (CONTAINER, BUILD, ARCHIVE):
             await self._packaging.forget_pending(kind)
         await self._building.sweep()
+        if failed:
+            raise failed[0]
 
     async def _tidy(self, name: str, known: Mapping[str, Version]) -> None:
         found = await self._setups.find(name)
@@ -212,7 +224,7 @@ class DockerEnvironments:
         @contextlib.asynccontextmanager
         async def changing() -> AsyncIterator[None]:
             with self._turns.beside(name):
-                await self._marks.remove(name)
+                await self._marks.changed(name)
                 yield
 
         return DockerFiles(self._ctx, find, changing)

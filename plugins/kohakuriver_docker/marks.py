@@ -1,7 +1,7 @@
 """What a packaging wrote down about its container, in files of the runner's: whoever dies, the next life goes on.
 
-A mark is there from before the container is stopped until it stands as it should again. It goes when somebody changes
-the container in between, for then it must not be made anew. Knows no engine.
+A mark is there from before the container is stopped until it stands as it should again. When somebody changes the
+container in between, the mark names none any more: it must not be made anew, but run again. Knows no engine.
 """
 
 import contextlib
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from kohakuriver.domain.environments import check_environment
 from kohakuriver.hooks.context import Context
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """Of one packaging."""
 
-    #: id of the container that was packaged
+    #: id of the container that was packaged; "": it was changed since
     container: str
     #: whether it ran before
     ran: bool
@@ -40,6 +41,12 @@ class Marks:
         """Whole and durable on return."""
         await self._in_thread(_write, self._path(name), msgspec.json.encode(mark))
 
+    async def changed(self, name: str) -> None:
+        """Somebody changes the container: it is not what was packaged any more. Idempotent."""
+        mark = await self.read(name)
+        if mark is not None and mark.container:
+            await self.write(name, msgspec.structs.replace(mark, container=""))
+
     async def remove(self, name: str) -> None:
         """Idempotent."""
         await self._in_thread(_unlink, self._path(name))
@@ -49,6 +56,7 @@ class Marks:
         return found
 
     def _path(self, name: str) -> Path:
+        check_environment(name)
         return self._folder / f"{name}.json"
 
 

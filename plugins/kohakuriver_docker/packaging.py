@@ -138,6 +138,7 @@ class Packaging:
 
     async def untag(self, reference: str) -> None:
         """Takes a name of ours away, and with the last one the image, unless something uses it. Idempotent."""
+        self._given.pop(reference, None)
         try:
             await self._engine.send("DELETE", f"/images/{reference}", limit=LONG)
         except EngineError as error:

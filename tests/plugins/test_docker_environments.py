@@ -9,7 +9,7 @@ import pytest
 from kohakuriver_docker import packaging
 from kohakuriver_docker.environments import DockerEnvironments
 
-from kohakuriver.errors import Conflict, NotFound, PluginError
+from kohakuriver.errors import Conflict, Invalid, NotFound, PluginError
 from kohakuriver.hooks.values import Image
 from kohakuriver.testing.dockerd import IMAGE, Dockerd, image_tree
 
@@ -272,3 +272,70 @@ async def test_a_commit_that_the_daemon_finishes_when_nobody_waits_any_more_is_s
     kit.dockerd.docker("commit", *kit.ours("env"), late)
     await environments.sweep({})
     assert kit.pending() == []
+
+
+async def test_a_container_that_cannot_be_tidied_up_keeps_no_other_waiting(environments, kit, monkeypatch) -> None:
+    for name in ("first", "second"):
+        await make(environments, name)
+        await environments.commit(name, force=False, progress=Notes())
+    broken = kit.inspect("first")["Id"]
+    start = environments._setups.start
+
+    async def fails(container: str) -> None:
+        if container == broken:
+            raise PluginError("no such network")
+        await start(container)
+
+    monkeypatch.setattr(environments._setups, "start", fails)
+    with pytest.raises(PluginError, match="no such network"):
+        await environments.sweep({})
+    assert kit.inspect("second")["State"]["Running"]
+    monkeypatch.undo()
+    await environments.sweep({})
+    assert kit.inspect("first")["State"]["Running"]
+
+
+@pytest.mark.parametrize("published", [True, False])
+async def test_one_that_ran_runs_again_although_a_file_was_changed_meanwhile(
+    environments, kit, published: bool
+) -> None:
+    await make(environments)
+    package = await environments.commit("env", force=False, progress=Notes())
+    await environments.files("env").mkdir("/since")
+    if published:
+        await environments.settle("env", version("env", 1, package))
+    else:
+        await environments.sweep({})
+    assert kit.inside("env", "ls", "-d", "/since") == "/since\n"
+
+
+async def test_a_name_that_is_none_leads_to_no_file_of_the_runner(environments, kit) -> None:
+    await make(environments)
+    await environments.commit("env", force=False, progress=Notes())
+    other = next(kit.state.glob("**/env.json")).parents[1] / "other.json"
+    other.write_bytes(b"{}")
+    with pytest.raises(Invalid):
+        await environments.files("../other").mkdir("/x")
+    with pytest.raises(Invalid):
+        await make(environments, "../other")
+    assert other.exists()
+
+
+async def test_nothing_is_remembered_of_names_that_are_gone(environments) -> None:
+    await make(environments)
+    package = await environments.commit("env", force=False, progress=Notes())
+    await environments.settle("env", version("env", 1, package))
+    assert environments._packaging._given == {}
+
+
+async def test_one_that_somebody_removes_at_once_is_not_there(environments, kit, monkeypatch) -> None:
+    listed = environments._setups.list
+
+    async def removed(shells):
+        kit.dockerd.docker("rm", "-f", *kit.ours("env"))
+        return await listed(shells)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(environments._setups, "list", removed)
+        with pytest.raises(NotFound, match="env"):
+            await make(environments)
