@@ -96,12 +96,12 @@ class Builder:
     async def _create(self, keeper: Environments, ask: wire.CreateContainer, progress: Progress) -> wire.Container:
         stock = self._stock()
         if ask.version is not None:
-            await self._ensurer.ensure(stock, ask.version, progress, ask.pull)
-            image = words.image_of(ask.version)
-            origin = f"{ask.version.environment}:{ask.version.number}"
-        else:
-            image, origin = words.reference(ask.image, ask.pull), ask.image
-            await stock.backend.prepare(image, progress)
+            with self._ensurer.kept(ask.version.digest):
+                await self._ensurer.ensure(stock, ask.version, progress, ask.pull)
+                origin = f"{ask.version.environment}:{ask.version.number}"
+                return words.container(await keeper.create(ask.name, words.image_of(ask.version), origin, progress))
+        image, origin = words.reference(ask.image, ask.pull), ask.image
+        await stock.backend.prepare(image, progress)
         return words.container(await keeper.create(ask.name, image, origin, progress))
 
     async def _publish(self, ask: Publishing, channel: Channel) -> wire.Published:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Ensurer:
         self._in_thread = in_thread
         self._group: asyncio.TaskGroup | None = None
         self._fetches: dict[Key, _Fetch] = {}
+        self._kept: list[str] = []
         #: as long as somebody holds or awaits them
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
@@ -70,9 +71,18 @@ class Ensurer:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Images that are on their way, or are still being tidied up after."""
+        """Images that are on their way, are about to be used, or are still being tidied up after."""
         turns = {digest for (_, digest), turn in self._turns.items() if turn.locked()}
-        return frozenset({digest for _, digest in self._fetches} | turns)
+        return frozenset({digest for _, digest in self._fetches} | turns).union(self._kept)
+
+    @contextlib.contextmanager
+    def kept(self, digest: str) -> Iterator[None]:
+        """Nothing prunes it within the block: no attempt names it, and a container is about to be made of it."""
+        self._kept.append(digest)
+        try:
+            yield
+        finally:
+            self._kept.remove(digest)
 
     async def ensure(
         self, stock: Stock, version: WireVersion, tell: Callable[[str], None], pull: str = "missing"

@@ -132,6 +132,7 @@ class Room:
         if not gone:
             stock.add(image)
             return False
+        stock.forget(image.digest)  # somebody may have looked meanwhile
         self._used.pop(image.digest, None)
         self._changed = True
         log.info("an unused image was removed", extra={"digest": image.digest, "environment": image.environment})

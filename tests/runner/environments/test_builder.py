@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from kohakuriver.errors import PluginError
+from kohakuriver.errors import PluginError, StorageFull
 from kohakuriver.hooks.values import Probe
 from kohakuriver.runner.environments import builder as builders
-from kohakuriver.runner.environments import service
+from kohakuriver.runner.environments import prune, service
 from kohakuriver.testing.environments import PackagingBackend, Room
 from kohakuriver.testing.fakes import FakeBackend
 from kohakuriver.wire import codec
@@ -46,6 +46,29 @@ async def test_a_container_of_a_version_gets_it_first(node, host, medium, rooms)
     await host.done(wire.CreateContainer(name="a", version=wanted))
     assert (rooms.rooms["a"].base, rooms.rooms["a"].origin) == (wanted.digest, "my-env:3")
     assert len(medium.fetches) == 1
+
+
+async def test_nothing_prunes_a_version_of_which_a_container_is_just_made(
+    node, host, medium, rooms, images, monkeypatch
+):
+    wanted = version(medium, b"base")
+    await node.start()
+    room = node.runner.attempts.desk.environments._room
+    create = type(rooms).create
+
+    async def crowded(self, *args):
+        monkeypatch.setattr(prune, "free", lambda place: 0)
+        with pytest.raises(StorageFull):
+            await room.make(10**9, "another one")
+        return await create(self, *args)
+
+    monkeypatch.setattr(room, "_floor", 10**9)
+    monkeypatch.setattr(type(rooms), "create", crowded)
+    await host.done(wire.CreateContainer(name="a", version=wanted))
+    assert wanted.digest in images.images
+    with pytest.raises(StorageFull):
+        await room.make(10**9, "another one")
+    assert wanted.digest not in images.images
 
 
 async def test_an_error_carries_code_field_value_and_limit(node, host, images):

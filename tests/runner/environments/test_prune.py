@@ -231,3 +231,21 @@ async def test_a_fault_of_a_backend_stops_no_pruning(images, make, hands, monkey
         hands.advance(DAY)
         await asyncio.sleep(0.001)
     running.cancel()
+
+
+async def test_what_went_while_somebody_looked_is_not_thought_to_be_there(images, make, hands, monkeypatch):
+    (digest,) = held(images, 1)
+    room = await make()
+    await room.tick()
+    hands.now += 31 * DAY
+    stock = room._stocks["fake"]
+    drop = type(images).drop
+
+    async def slow(self, digest):
+        await stock.look()
+        return await drop(self, digest)
+
+    monkeypatch.setattr(type(images), "drop", slow)
+    await room.tick()
+    assert digest not in images.images
+    assert not stock.has(digest)
