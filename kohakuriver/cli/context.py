@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from kohakuriver.errors import Invalid
@@ -13,12 +14,16 @@ BLOCK = 512
 IGNORE = ".dockerignore"
 
 
-def tar_of(context: Path, piece: int) -> Iterator[bytes]:
-    """Everything in the directory that `.dockerignore` does not name; owners are root, links stay links.
+def tar_of(context: Path, piece: int, dockerfile: str = "Dockerfile") -> Iterator[bytes]:
+    """Everything in the directory that `.dockerignore` does not name, and the Dockerfile even if it does; owners are
+    root, links stay links.
 
     Raises Invalid for a file that changes its size meanwhile, OSError for one that cannot be read.
     """
     ignored = _patterns(context / IGNORE)
+    needed = os.path.normpath(dockerfile)
+    if _is_ignored(needed, ignored):
+        ignored.append((True, escape(needed)))
     reader = tarfile.TarFile(fileobj=io.BytesIO(), mode="w", format=tarfile.PAX_FORMAT)
     for path, name in _walk(context, "", ignored):
         info = reader.gettarinfo(path, arcname=name)

@@ -77,3 +77,14 @@ def test_a_socket_is_left_out(tmp_path, monkeypatch):
         listener.bind("socket")
         fill(tmp_path, "file")
         assert list(members(tmp_path)) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "docker/of[1]", "./docker/../Dockerfile"])
+def test_a_dockerfile_that_is_ignored_is_sent_all_the_same(tmp_path, name):
+    """As Docker's own client does, for nothing can be built without it."""
+    needed = os.path.normpath(name)
+    fill(tmp_path, needed, "docker/of1", "a")
+    (tmp_path / ".dockerignore").write_text("**")
+    data = b"".join(tar_of(tmp_path, 1000, name))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getnames() == [needed]

@@ -109,7 +109,7 @@ def build_version(args: argparse.Namespace, out: Output) -> int:
     path = urls.fill(
         urls.ENVIRONMENT_BUILD, {"dockerfile": args.file, "note": args.note or None}, environment=args.name
     )
-    return _send(client, path, _Upload(tar_of(context, PIECE)), args, out)
+    return _send(client, path, _Upload(tar_of(context, PIECE, args.file)), args, out)
 
 
 def import_version(args: argparse.Namespace, out: Output) -> int:
