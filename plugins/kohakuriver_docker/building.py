@@ -89,14 +89,11 @@ class Building:
         sent = _Sent(contexts.pieces(context), self._ctx)
         try:
             async with (
-                asyncio.timeout(None) as limit,
+                asyncio.timeout(SILENCE) as limit,
                 self._engine.stream("POST", "/build", params=params, data=sent.pieces(limit)) as response,
             ):
-                while True:
-                    async with asyncio.timeout(SILENCE):
-                        line = await response.content.readline()
-                    if not line:
-                        break
+                while line := await response.content.readline():
+                    _wait_on(limit)
                     made = log.take(line)
                     if made:
                         await self._ctx.in_thread(_note, notes, made)
@@ -173,11 +170,16 @@ class _Sent:
     async def pieces(self, limit: asyncio.Timeout) -> AsyncIterator[bytes]:
         try:
             while (piece := await self._in_thread(next, self._content, None)) is not None:
+                _wait_on(limit)
                 yield piece
         except Invalid as error:
             self.failure = error
             limit.reschedule(asyncio.get_running_loop().time())
             await asyncio.Event().wait()
+
+
+def _wait_on(limit: asyncio.Timeout) -> None:
+    limit.reschedule(asyncio.get_running_loop().time() + SILENCE)
 
 
 def _listed(folder: Path) -> Sequence[Path]:

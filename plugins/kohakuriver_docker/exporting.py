@@ -12,6 +12,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import IO
+from weakref import WeakValueDictionary
 
 from kohakuriver.errors import Invalid, PluginError, StorageFull
 from kohakuriver.hooks import bundles
@@ -49,7 +50,8 @@ class Exporter:
         self._facts = facts
         #: one index for each image that was looked into
         self._indexes = ctx.state / "images"
-        self._turns: dict[str, asyncio.Lock] = {}
+        #: by digest, for as long as anybody looks into the image or waits
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tidied = False
         #: bytes of the tar of each layer that we know
         self._sizes: dict[str, int] = {}
@@ -58,16 +60,12 @@ class Exporter:
         """What it is made of; looked up once for an image. Raises PluginError, StorageFull, BackendAway."""
         folder = self._indexes / image.id.removeprefix("sha256:")
         turn = self._turns.setdefault(image.id, asyncio.Lock())
-        try:
-            async with turn:
-                with contextlib.suppress(PluginError):
-                    return await self._ctx.in_thread(bundles.read_index, folder)  # type: ignore[no-any-return]
-                package = await self._look_into(image)
-                await self._ctx.in_thread(_keep_index, folder, package)
-                return package
-        finally:
-            if not turn.locked():
-                self._turns.pop(image.id, None)
+        async with turn:
+            with contextlib.suppress(PluginError):
+                return await self._ctx.in_thread(bundles.read_index, folder)  # type: ignore[no-any-return]
+            package = await self._look_into(image)
+            await self._ctx.in_thread(_keep_index, folder, package)
+            return package
 
     async def keep(self, digests: Collection[str]) -> None:
         """Forgets what is known of all other images."""

@@ -3,6 +3,7 @@
 Every image made here has a local name of ours from its first moment: nobody's `image prune` takes it, and none is lost.
 """
 
+import asyncio
 import hashlib
 import io
 import logging
@@ -96,7 +97,10 @@ class Packaging:
         flat = f"{repository}:{tag}-flat"
         params = {"fromSrc": "-", "repo": repository, "tag": f"{tag}-flat"}
         try:
-            async with self._engine.stream("GET", f"/containers/{found.id}/export") as files:
+            async with (
+                asyncio.timeout(COMMIT + LONG),
+                self._engine.stream("GET", f"/containers/{found.id}/export") as files,
+            ):
                 content = files.content.iter_chunked(CHUNK)
                 said = await self._engine.send("POST", "/images/create", params=params, data=content, limit=COMMIT)
             _must_be_well(said)
@@ -104,6 +108,8 @@ class Packaging:
             digest = await self._load(_configuration(base, layer), layer, reference)
         except EngineError as error:
             raise PluginError(f"the layers of container {name} cannot become one: {error.message}") from None
+        except TimeoutError:
+            raise PluginError(f"the layers of container {name} cannot become one: Docker gave no files") from None
         finally:
             await self.untag(flat)
         return digest

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,29 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
-from kohakuriver_docker import output
+from kohakuriver_docker import building, local, output, packaging
+from kohakuriver_docker.building import Building
 from kohakuriver_docker.config import Settings
-from kohakuriver_docker.container import Container
-from kohakuriver_docker.engine import Engine, EngineError
+from kohakuriver_docker.container import NEVER, Container, State
+from kohakuriver_docker.engine import LONG, Engine, EngineError
+from kohakuriver_docker.exporting import Exporter
 from kohakuriver_docker.images import Images
 from kohakuriver_docker.importing import Importer
 from kohakuriver_docker.info import Info
+from kohakuriver_docker.inspected import Inspected
 from kohakuriver_docker.names import Names
 from kohakuriver_docker.output import Reader
+from kohakuriver_docker.packaging import Packaging
 from kohakuriver_docker.pushing import Pusher
+from kohakuriver_docker.setups import Config, Setup
 
 from kohakuriver.errors import PluginError
+from kohakuriver.hooks import bundles
 from kohakuriver.hooks.context import Context
 from kohakuriver.hooks.values import Image, Offsets
 from kohakuriver.net.process import run_command
+
+from .environments_kit import tar_of, write
 
 NAME = "a" * 64
 PATIENCE = 30.0
@@ -216,3 +225,77 @@ async def test_what_the_daemon_says_in_several_lines_is_told_in_one(daemon: Daem
     with pytest.raises(EngineError) as refused:
         await engine.send("POST", "/containers/x/start")
     assert refused.value.message == "no: not now"
+
+
+async def test_a_builder_of_which_not_even_the_first_word_comes_is_given_up(
+    daemon: Daemon, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answers["/build"] = forever
+    monkeypatch.setattr(building, "SILENCE", 0.2)
+    ctx = context(tmp_path)
+    names = Names(ctx)
+    packed = write(tmp_path, "context", tar_of({"Dockerfile": b"FROM x"}))
+    with pytest.raises(PluginError, match="its builder said nothing for"):
+        async with asyncio.timeout(PATIENCE):
+            await Building(engine, names, ctx, Packaging(engine, names), network=None).build(
+                packed, "Dockerfile", lambda *_: None
+            )
+
+
+async def test_a_container_of_which_no_file_comes_does_not_hold_its_packaging_for_ever(
+    daemon: Daemon, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answers["/containers/x/export"] = forever
+    monkeypatch.setattr(packaging, "COMMIT", 0.2 - LONG)
+    state = msgspec.convert(
+        {"Status": "", "Running": False, "Paused": False, "OOMKilled": False, "Pid": 0, "ExitCode": 0, "Error": ""}
+        | {"StartedAt": NEVER, "FinishedAt": NEVER},
+        State,
+    )
+    found = Setup(id="x", name="", image="", state=state, config=Config())
+    packages = Packaging(engine, Names(context(tmp_path)))
+    with pytest.raises(PluginError, match="Docker gave no files"):
+        async with asyncio.timeout(PATIENCE):
+            await packages._squash("env", found, Inspected(id="x"))
+
+
+async def test_an_image_is_looked_into_by_one_at_a_time_although_the_first_one_fails(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go, looked = asyncio.Queue[None](), asyncio.Queue[None](), 0
+
+    async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal looked
+        looked += function is bundles.read_index
+        return await asyncio.to_thread(function, *arguments)
+
+    async def facts() -> Info:
+        raise AssertionError("nothing is asked here")
+
+    async def fails(*_: object) -> None:
+        began.put_nowait(None)
+        await go.get()
+        raise PluginError("no")
+
+    ctx = dataclasses.replace(context(tmp_path), in_thread=in_thread)
+    exporter = Exporter(engine, ctx, 1.0, facts)
+    monkeypatch.setattr(exporter, "_look_into", fails)
+
+    async def describe() -> None:
+        with pytest.raises(PluginError):
+            await exporter.describe(local.Inspected(id="sha256:" + "a" * 64))
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(describe())
+        await began.get()
+        group.create_task(describe())
+        await asyncio.sleep(0)
+        go.put_nowait(None)
+        await began.get()
+        group.create_task(describe())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert looked == 2
+        go.put_nowait(None)
+        go.put_nowait(None)
+    assert looked == 3
