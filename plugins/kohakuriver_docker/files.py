@@ -17,6 +17,7 @@ from kohakuriver_docker import contents, entries
 from kohakuriver_docker.contents import Reading, Writing
 from kohakuriver_docker.rootfs import Place
 from kohakuriver_docker.setups import Setup
+from kohakuriver_docker.steps import Step
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class DockerFiles:
     async def read(self, path: str) -> AsyncGenerator[bytes]:
         reading: Reading = await self._do(contents.reading, path, drop=Reading.close)
         try:
-            while data := await _ended(self._ctx.in_thread(reading.some)):
+            while data := await self._ended(reading.some):
                 yield data
         finally:
             reading.close()
@@ -61,13 +62,13 @@ class DockerFiles:
                     left -= len(piece)
                     if left < 0:
                         break
-                    await _ended(self._ctx.in_thread(writing.append, piece))
+                    await self._ended(writing.append, piece)
                 if left:
                     much = "more" if left < 0 else str(size - left)
                     raise Invalid(f"the upload has not {size} bytes as was said, but {much}", field="size", value=size)
-                await _ended(self._ctx.in_thread(writing.finish))
+                await self._ended(writing.finish)
             finally:
-                await _ended(self._ctx.in_thread(writing.close))
+                writing.close()
 
     async def mkdir(self, path: str) -> None:
         async with self._changing():
@@ -87,19 +88,22 @@ class DockerFiles:
         """In a thread, in the files as they are reached now. `drop` closes what comes when nobody waits any more."""
         found = await self._find()
         mountpoint = self._ctx.state / "root"
-        return await _ended(self._ctx.in_thread(_call, call, _place(found), mountpoint, arguments), drop)
+        return await self._ended(_call, call, _place(found), mountpoint, arguments, drop=drop)
 
+    async def _ended(self, call: Callable[..., T], *arguments: object, drop: Callable[[T], None] = lambda _: None) -> T:
+        """What the call answers, in a thread. Cancelled, this returns when no thread is in it, and drops the answer."""
+        answers: list[T] = []
 
-async def _ended(work: Awaitable[T], drop: Callable[[T], None] = lambda _: None) -> T:
-    """What the thread answers. It cannot be broken off: cancelled, this waits for its end and drops the answer."""
-    future = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if not future.cancelled() and future.exception() is None:
-            drop(future.result())
-        raise
+        def kept() -> T:
+            answers.append(call(*arguments))
+            return answers[0]
+
+        try:
+            return await Step(self._ctx.in_thread, lambda *_: None, "", 0).run(kept)
+        except asyncio.CancelledError:
+            for answer in answers:
+                drop(answer)
+            raise
 
 
 async def small(files: DockerFiles, path: str, most: int) -> bytes:

@@ -4,7 +4,6 @@ Here the container is this very machine, as seen from the process of the test.
 """
 
 import asyncio
-import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from kohakuriver_docker import contents, rootfs
 from kohakuriver_docker.container import NEVER, State
+from kohakuriver_docker.contents import Reading, Writing
 from kohakuriver_docker.files import DockerFiles
 from kohakuriver_docker.rootfs import Place
 from kohakuriver_docker.setups import Config, Setup
@@ -27,27 +27,17 @@ PATIENCE = 30.0
 
 
 class Gate:
-    """Threads in which one call stands still, once its work is done or before it, until it may go on."""
+    """One call that stands still in its thread, once its work is done or before it, until it may go on."""
 
-    def __init__(self, name: str, *, before: bool) -> None:
-        self._name = name
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, before: bool) -> None:
         self._before = before
         self._go = threading.Event()
         self._ended = threading.Event()
         self.began = asyncio.Event()
         self.failed: list[Exception] = []
         self._loop = asyncio.get_running_loop()
-
-    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        stands = self._name in (
-            getattr(function, "__name__", ""),
-            getattr(arguments[0], "__name__", "") if arguments else "",
-        )
-        call = functools.partial(self._slow if stands else self._quick, function, *arguments)
-        return await self._loop.run_in_executor(None, call)
-
-    def _quick(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments: self._slow(function, *arguments))
 
     def _slow(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -74,10 +64,10 @@ class Gate:
         assert work.cancelled()
 
 
-def files(tmp_path: Path, gate: Gate) -> DockerFiles:
+def files(tmp_path: Path) -> DockerFiles:
     state = tmp_path / "state"
     state.mkdir()
-    ctx = Context(cluster="c", node="n", boot="b", state=state, run=run_command, in_thread=gate.in_thread)
+    ctx = Context(cluster="c", node="n", boot="b", state=state, run=run_command, in_thread=asyncio.to_thread)
 
     async def find() -> Setup:
         running = State(
@@ -109,10 +99,12 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.parametrize(("call", "before"), [("writing", False), ("append", True)])
-async def test_an_upload_leaves_no_part_and_no_descriptor(tmp_path: Path, call: str, before: bool) -> None:
-    gate = Gate(call, before=before)
-    found = files(tmp_path, gate)
+@pytest.mark.parametrize(("owner", "call", "before"), [(contents, "writing", False), (Writing, "append", True)])
+async def test_an_upload_leaves_no_part_and_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, before: bool
+) -> None:
+    gate = Gate(monkeypatch, owner, call, before=before)
+    found = files(tmp_path)
     folder = tmp_path / "folder"
     folder.mkdir()
     open_before = descriptors()
@@ -123,10 +115,12 @@ async def test_an_upload_leaves_no_part_and_no_descriptor(tmp_path: Path, call: 
     assert descriptors() <= open_before
 
 
-@pytest.mark.parametrize(("call", "before"), [("reading", False), ("some", True)])
-async def test_a_download_leaves_no_descriptor(tmp_path: Path, call: str, before: bool) -> None:
-    gate = Gate(call, before=before)
-    found = files(tmp_path, gate)
+@pytest.mark.parametrize(("owner", "call", "before"), [(contents, "reading", False), (Reading, "some", True)])
+async def test_a_download_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, before: bool
+) -> None:
+    gate = Gate(monkeypatch, owner, call, before=before)
+    found = files(tmp_path)
     path = tmp_path / "file"
     path.write_bytes(b"content")
 
