@@ -153,3 +153,19 @@ async def test_what_nothing_needs_goes_but_not_while_somebody_publishes(tmp_path
 async def test_what_is_no_digest_names_no_file(opened, digest):
     with pytest.raises(Invalid):
         (await opened()).path(digest)
+
+
+async def test_an_upload_that_is_given_up_while_it_gets_its_name_is_known_and_can_go(tmp_path):
+    async def in_thread(function, *arguments):
+        result = await asyncio.to_thread(function, *arguments)
+        if getattr(function, "__name__", "") == "finish":
+            raise asyncio.CancelledError
+        return result
+
+    contents = Contents(tmp_path / "contents", in_thread, floor=0)
+    await contents.open()
+    with pytest.raises(asyncio.CancelledError):
+        await contents.put(DIGEST, len(FILE), pieces(FILE))
+    assert contents.has(DIGEST) == contents.path(DIGEST).exists()
+    assert await contents.sweep(lambda: ()) == 1
+    assert files(tmp_path) == []

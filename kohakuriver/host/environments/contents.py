@@ -123,6 +123,8 @@ class Contents:
             await self._in_thread(file.finish, path)
         except BaseException as error:
             await asyncio.shield(self._in_thread(file.drop))
+            if await asyncio.shield(self._in_thread(path.exists)):  # cancelled when it had its name already
+                self._have.add(digest)
             if isinstance(error, OSError):
                 raise StorageFull(f"{WHAT} cannot be written: {error.strerror}") from None
             raise
