@@ -30,14 +30,14 @@ async def run_command(
     `env` None passes the own environment on. Raises TimeoutError after `limit` seconds, OSError when it cannot
     be started, TooMuchOutput. In each of these cases, and when cancelled, its process group is killed and waited for.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE if input else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=None if env is None else dict(env),
-        start_new_session=True,
-    )
+    born: asyncio.Future[asyncio.subprocess.Process] = asyncio.get_running_loop().create_future()
+    try:
+        await asyncio.shield(_start(born, argv, env, fed=bool(input)))
+    except asyncio.CancelledError:  # it may run already, and have children: asyncio would kill it alone
+        with contextlib.suppress(OSError):
+            await asyncio.shield(_bury(await asyncio.shield(born)))
+        raise
+    process = born.result()
     try:
         async with asyncio.timeout(limit):
             return await _talk(process, input, most)
@@ -46,6 +46,28 @@ async def run_command(
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"{argv[0]} did not end within {limit:g} s") from None
         raise
+
+
+async def _start(
+    born: asyncio.Future[asyncio.subprocess.Process],
+    argv: Sequence[str],
+    env: Mapping[str, str] | None,
+    *,
+    fed: bool,
+) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if fed else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=None if env is None else dict(env),
+            start_new_session=True,
+        )
+    except BaseException as error:  # noqa: BLE001 -- whoever waits for the process gets it
+        born.set_exception(error)
+    else:
+        born.set_result(process)
 
 
 async def _talk(process: asyncio.subprocess.Process, data: bytes, most: int) -> Done:

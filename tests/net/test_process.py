@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ async def _over(pids: list[int]) -> None:
             await asyncio.sleep(0.01)
 
 
+def _children() -> set[int]:
+    return set(tree.children(os.getpid()) or ())
+
+
+def _hold_up(file: Path) -> None:
+    """Blocks until the file is there."""
+    subprocess.run(["sh", "-c", f"until [ -e {file} ]; do :; done"], timeout=60, check=True)
+
+
 async def _written(file: Path) -> None:
     async with asyncio.timeout(60):
         while not file.exists():
@@ -70,6 +80,18 @@ async def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(run_command(_script(tmp_path / "pids"), limit=60))
         await _written(tmp_path / "pids")
+        running.cancel()
+    await _over(_pids(tmp_path / "pids"))
+
+
+async def test_cancelling_while_it_is_being_started_ends_the_whole_group(tmp_path: Path) -> None:
+    """Nobody but the loop knows of it then, and the loop is held up until it has a child."""
+    before = _children()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        running = group.create_task(run_command(_script(tmp_path / "pids"), limit=60))
+        while _children() <= before:
+            await asyncio.sleep(0)
+        _hold_up(tmp_path / "pids")
         running.cancel()
     await _over(_pids(tmp_path / "pids"))
 
