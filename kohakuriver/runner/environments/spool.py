@@ -24,11 +24,15 @@ InThread = Callable[..., Awaitable[Any]]
 async def folder(parent: Path, in_thread: InThread) -> AsyncIterator[Path]:
     """A fresh folder for the length of the block."""
     await in_thread(parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-    made = Path(await in_thread(tempfile.mkdtemp, dir=parent))
+    made = _fresh(parent)  # here, and at once: made in a thread, it would be nobody's after a cancellation
     try:
         yield made
     finally:
         await in_thread(shutil.rmtree, made, ignore_errors=True)
+
+
+def _fresh(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=parent))
 
 
 async def spool(data: AsyncIterator[bytes], path: Path, most: int, in_thread: InThread) -> int:
